@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
+from openrlhf.models import Actor
 from openrlhf.utils.deepspeed import DeepspeedStrategy
 from peft import PeftModel
 from torch import distributed, nn
@@ -27,6 +28,7 @@ from openrlhf_math.checkpoints.folder import (
     write_manifest,
 )
 from openrlhf_math.checkpoints.state import PlainCheckpointEngine, load_plain, random_state, restore_random_state
+from openrlhf_math.colocation.layout import HeapTrimmer
 from openrlhf_math.colocation.weight_source import save_merged
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import first_line
@@ -39,6 +41,10 @@ FULL = 2**20  # bytes free of a disk that a write has failed on
 
 
 class MathStrategy(DeepspeedStrategy):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._trim_heap = HeapTrimmer()
+
     def print(self, *message: object) -> None:
         """Only on request: OpenRLHF prints all arguments and the whole model."""
         if getattr(self.args.math, "verbose", True):
@@ -56,9 +62,17 @@ class MathStrategy(DeepspeedStrategy):
     def get_ds_train_config(self, *args: Any, **kwargs: Any) -> dict:
         config = super().get_ds_train_config(*args, **kwargs)
         if get_accelerator().device_name() == "cpu" and config.get("optimizer", {}).get("type") == "AdamW":
-            # DeepSpeed would compile its own AdamW with g++ first, which takes longer than a short run.
-            config["optimizer"]["params"]["torch_adam"] = True
+            # DeepSpeed would compile its own AdamW with g++ first, which takes longer than a short run. PyTorch's fused
+            # one needs no temporaries as large as the model.
+            config["optimizer"]["params"] |= {"torch_adam": True, "fused": True}
         return config
+
+    def optimizer_step(self, optimizer: torch.optim.Optimizer, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        """As OpenRLHF's. The optimizer's temporaries do not come on top of the activations, which the heap has kept."""
+        engine = model.model if isinstance(model, Actor) else model
+        if engine.is_gradient_accumulation_boundary():
+            self._trim_heap()
+        super().optimizer_step(optimizer, model, *args, **kwargs)
 
     def save_ckpt(
         self,

@@ -272,7 +272,7 @@ def _compute(flags: dict, device: str, run_dir: Path, shared_prefix: bool) -> No
         flags["ds.attn_implementation"], flags["ds.packing_samples"] = SHARED_PREFIX, False
     default("ds.attn_implementation", attention(device, flags["data.max_len"]))
     flags["train.dynamic_batch_enable"] &= not shared_prefix  # see `resolve`
-    default("train.max_tokens_per_gpu", 4096 if device == "cpu" else 16192)
+    default("train.max_tokens_per_gpu", 2048 if device == "cpu" else 16192)
     default("ckpt.path", str(run_dir / "checkpoints"))
     default("ckpt.output_dir", str(run_dir / "model"))
     default("logger.tensorboard_dir", str(run_dir / "tensorboard"))

@@ -79,6 +79,16 @@ def test_gathered_parameters_are_available():
     assert result.stdout.splitlines().count("0 wrong") == 2, result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_optimizer_steps_match_the_formula_without_temporaries(stage):
+    script = str(Path(__file__).with_name("optimizer_steps.py"))
+    result = subprocess.run([sys.executable, script, str(stage)], capture_output=True, text=True, timeout=300)
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["stage"] == stage
+    assert found["error"] < 1e-6
+    assert found["peaks"][0] < 3, "in units of the weights: two states, and no temporaries as AdamW's loop has them"
+
+
 def with_tokenizer_of(demo, family: str, directory: Path) -> Path:
     """A tiny model of a family with random weights and the demo's tokenizer."""
     import torch

@@ -16,7 +16,7 @@ from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
 from openrlhf.utils.loss_utils import get_loss_batch_info
 
 from openrlhf_math.colocation import layout
-from openrlhf_math.colocation.layout import HeapTrimmer, training_threads
+from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
 from openrlhf_math.grpo.faults.watchdog import answer_to_signal
@@ -70,7 +70,6 @@ class MathActorTrainer(ActorPPOTrainer):
         self.note = self.actor.choose_path() if self.strategy.ring_attn_group is None else None
         self.replay_buffer.shares_prompts = self.actor.path == SHARED
         self.gaps, self.weights = GapTally(), WeightTally()
-        self.trim_heap = HeapTrimmer()
 
     @staticmethod
     def _replay_buffer_class(args: SimpleNamespace) -> type[NaiveReplayBuffer]:
@@ -92,7 +91,6 @@ class MathActorTrainer(ActorPPOTrainer):
         skipped = engine.skipped_steps - before
         if skipped:
             status["actor_grad_norm"] = math.nan  # DeepSpeed still has that of the last step it took
-        self.trim_heap()
         add_up, highest = (partial(self.strategy.all_reduce, op=operation) for operation in ("sum", "max"))
         status |= self.gaps.take(add_up) | self.weights.take(add_up, highest)
         if self.watches_ess:
