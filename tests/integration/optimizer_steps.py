@@ -1,6 +1,6 @@
 """Optimizer steps on the CPU: their memory, and their distance from AdamW's formula. See test_sft.py.
 
-    python optimizer_steps.py STAGE
+python optimizer_steps.py STAGE
 """
 
 import json
