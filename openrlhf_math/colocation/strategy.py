@@ -69,7 +69,7 @@ class MathStrategy(DeepspeedStrategy):
 
     def optimizer_step(self, optimizer: torch.optim.Optimizer, model: nn.Module, *args: Any, **kwargs: Any) -> None:
         """As OpenRLHF's. The optimizer's temporaries do not come on top of the activations, which the heap has kept."""
-        engine = model.model if isinstance(model, Actor) else model
+        engine: Any = model.model if isinstance(model, Actor) else model
         if engine.is_gradient_accumulation_boundary():
             self._trim_heap()
         super().optimizer_step(optimizer, model, *args, **kwargs)

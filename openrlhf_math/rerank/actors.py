@@ -87,8 +87,15 @@ class RemoteSampler(Replicas):
 
     role = "samplers"
 
+    def __init__(self, actors: Sequence["ActorHandle"], max_concurrency: int) -> None:
+        """max_concurrency: completions under way at once in one engine. It is asked for twice as many, so that the next
+        are there when some end; the others wait here, where to cancel one takes no call of an actor."""
+        super().__init__(actors)
+        self._places = asyncio.Semaphore(2 * max_concurrency * len(self.actors))
+
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        return await self.call("complete", messages, sampling, uuid.uuid4().hex)
+        async with self._places:
+            return await self.call("complete", messages, sampling, uuid.uuid4().hex)
 
     async def _cancelled(self, actor: "ActorHandle", reference: "ray.ObjectRef", args: tuple) -> None:
         """Raises CutOff, if the engine says how many tokens it has written."""

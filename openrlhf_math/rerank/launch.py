@@ -36,11 +36,17 @@ class RerankerActor(Reranker):
     """It holds no model: what it needs is a core for comparing answers."""
 
     def __init__(
-        self, samplers: Sequence[str], scorers: Sequence[str], rewards: RewardConfig, shared: bool = False
+        self,
+        samplers: Sequence[str],
+        scorers: Sequence[str],
+        rewards: RewardConfig,
+        max_concurrency: int,
+        shared: bool = False,
     ) -> None:
-        """samplers, scorers: names of Ray actors; no scorers, no scores. shared: whether they share a device, on which
-        the scorers, which were loaded last, are awake and the samplers are not."""
-        writers = RemoteSampler([ray.get_actor(name) for name in samplers])
+        """samplers, scorers: names of Ray actors; no scorers, no scores. max_concurrency: completions at once in a
+        sampler. shared: whether they share a device, on which the scorers, which were loaded last, are awake and the
+        samplers are not."""
+        writers = RemoteSampler([ray.get_actor(name) for name in samplers], max_concurrency)
         judges = RemoteScorer([ray.get_actor(name) for name in scorers]) if scorers else None
         checks = [part.check for part in (writers, judges) if part]
         sampler: Sampler = writers
@@ -87,7 +93,7 @@ def started(settings: RerankerSettings) -> Iterator["ActorHandle"]:
         # An actor that restarts does not know which others are asleep.
         options = {"num_cpus": 1, "max_restarts": 0 if settings.shared else -1}
         actor: Any = ray.remote(limited(RerankerActor))  # Ray's types do not say that it is a class
-        reranker = actor.options(**options).remote(*names, settings.rewards, settings.shared)
+        reranker = actor.options(**options).remote(*names, settings.rewards, sampler.at_once, settings.shared)
         stack.callback(ray.kill, reranker)
         yield reranker
 
@@ -106,7 +112,7 @@ def scorer_started(settings: ScorerSettings) -> Iterator[RemoteScorer]:
 def sampler_started(settings: SamplerSettings) -> Iterator[RemoteSampler]:
     """A sampler alone, whose engines are up while the block runs. Raises UserError as `started` does."""
     with _alone(SamplingEngine, settings, "--model") as actors:
-        yield RemoteSampler(actors)
+        yield RemoteSampler(actors, settings.at_once)
 
 
 @contextlib.contextmanager

@@ -58,6 +58,11 @@ class SamplerSettings:
     def __post_init__(self) -> None:
         check_serving(self)
 
+    @property
+    def at_once(self) -> int:
+        """Completions that an engine writes at once, whichever argument sets it."""
+        return int(str(self.engine_args.get("max_num_seqs") or self.max_concurrency))
+
 
 @dataclass(slots=True)
 class UnderWay:
