@@ -88,14 +88,7 @@ MOST_TOKENS = 32_768
 
 def register_benchmark(name: str, **defaults: Any) -> Callable[[Rows], Rows]:
     """Register a function that gives a benchmark's rows. defaults: as in `Sampling`."""
-    sampling = Sampling(**defaults)
-
-    def register(rows: Rows) -> Rows:
-        vars(rows)["sampling"] = sampling
-        BENCHMARKS[name] = rows
-        return rows
-
-    return register
+    return BENCHMARKS.register(name, sampling=Sampling(**defaults))
 
 
 def find_benchmark(name: str) -> Rows:
