@@ -5,7 +5,6 @@ An experiment writes its figure, its tables in Markdown and JSON, and the comman
 
 import argparse
 import json
-import math
 import shlex
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError
 from openrlhf_math.report.table import as_markdown
+from openrlhf_math.runs.records import finite
 
 if TYPE_CHECKING:
     from openrlhf_math.experiments.settings import Settings
@@ -205,19 +205,10 @@ def write_results(
         file.write(as_markdown(experiment.TITLE, experiment.tables(found)))
         file.write(f"\n![{experiment.TITLE}]({stem.name}.png)\n")
     with atomic_write(stem.with_suffix(".json")) as file:
-        file.write(json.dumps(_plain(asdict(found)) | {"seconds_of_all_commands": round(seconds)}, indent=2) + "\n")
+        file.write(json.dumps(finite(asdict(found)) | {"seconds_of_all_commands": round(seconds)}, indent=2) + "\n")
     with atomic_write(folder / COMMANDS) as file:
         file.write(ABOUT_COMMANDS)
         file.writelines(f"{shlex.join(['openrlhf-math', *command])}\n" for command in commands)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: NaN and infinity are null."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # `experiments speed`: the timing of `experiments efficiency` alone.

@@ -1,13 +1,11 @@
 """Files of an evaluation: every completion with its grade, the figures, and the state from which it resumes."""
 
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from openrlhf_math.data.files import atomic_write
 from openrlhf_math.evaluation.figures import Marked, Tally
@@ -15,7 +13,7 @@ from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.runs.journal import Journal, open_journal, refused_if_unwritable
-from openrlhf_math.runs.records import json_line
+from openrlhf_math.runs.records import finite, json_line
 
 COMPLETIONS, SUMMARY, PARQUET = "completions.jsonl", "summary.json", "completions.parquet"
 BATCH_ROWS = 1000
@@ -66,17 +64,10 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
             "answer_cluster": marked.judged.answer_clusters[index],
             "reason": grade.reason,
             **(row.tool[index] if row.tool else {}),
-            **({"scores": _finite(row.scores[index])} if row.scores else {}),
+            **({"scores": finite(row.scores[index])} if row.scores else {}),
             **({"confidence": row.confidence[index]} if row.confidence else {}),
             **row.labels,
         }
-
-
-def _finite(score: Any) -> Any:
-    """NaN and infinity are None in JSON: the lowest score, as elsewhere."""
-    if isinstance(score, list):
-        return [_finite(step) for step in score]
-    return score if score is None or math.isfinite(score) else None
 
 
 def _write_parquet(source: Path, target: Path) -> None:
