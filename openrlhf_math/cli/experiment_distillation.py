@@ -8,7 +8,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import MAX_NEW_TOKENS, SHORT_SFT_FLAGS, evaluate, teach_student, train
+from openrlhf_math.cli.demo import MAX_NEW_TOKENS, SHORT_SFT_FLAGS, evaluate, sft_flags, teach_student, train
 from openrlhf_math.cli.demo import teacher as served_teacher
 from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import Result, read_run
@@ -19,14 +19,8 @@ from openrlhf_math.runs.records import read_records
 CHECKS = "\nLet me check that again."
 END = "\n</think>"
 # The teacher has more weights than the student, and learns longer, from the same traces without their checks.
-TEACHER_FLAGS = (
-    "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "2", "--adam.lr", "2e-3",
-)  # fmt: skip
-TRACES_FLAGS = (
-    "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "5e-4",
-)  # fmt: skip
+TEACHER_FLAGS = sft_flags("16", "2", "2e-3")
+TRACES_FLAGS = sft_flags("8", "1", "5e-4")
 EVALUATED = ("--eval.steps", 4, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
 WAYS = {teacher.PLAIN: None, teacher.ALONE: ("--math.reward_coef", "0"), teacher.BOTH: ()}
 
@@ -56,7 +50,7 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
 
 def taught_student(stages: Stages, seed: int) -> Path:
     """The folder of world/, problems/, traces/ and sft/ of a seed, which the experiments share."""
-    learn = partial(teach_student, partial("seed {}: {}".format, seed), seed=seed, sft_flags=SHORT_SFT_FLAGS)
+    learn = partial(teach_student, partial("seed {}: {}".format, seed), seed=seed, flags=SHORT_SFT_FLAGS)
     return stages.once(f"seed_{seed}/student", learn)
 
 

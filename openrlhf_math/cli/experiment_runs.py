@@ -11,6 +11,7 @@ from openrlhf_math.cli.demo import SAMPLING_FLAGS, SFT_FLAGS, attempt
 
 # run_rules, run_teacher: found by their names, as those below.
 from openrlhf_math.cli.experiment_distillation import (  # noqa: F401
+    EVALUATED,
     grpo,
     heldout,
     larger_teacher,
@@ -39,8 +40,6 @@ SCORER = "likelihood"  # of the larger model
 CORRECTIONS = ("off", "tis")
 
 BY_STEPS = ("--math.difficulty_key", "difficulty")  # of a problem's answer
-EVAL_STEPS = 4
-EVALUATED = ("--eval.steps", EVAL_STEPS, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
 
 TOOL_SFT_FLAGS = (
     "--math.instruction", "", "--no-data.apply_chat_template", "--data.max_len", "128",
