@@ -275,7 +275,7 @@ def _measure(args: argparse.Namespace) -> None:
     asked = {name: value for name, value in asked.items() if value is not None}
     problems = sampled(read_set(args.benchmark, Reading(split=args.split)), {}, asked)
     enter_environment(settings.device, count_parameters(settings.model))
-    from openrlhf_math.experiments.speed import time_completions
+    from openrlhf_math.evaluation.evaluate import time_completions
 
     summary = time_completions(problems, settings)
     with atomic_write(args.output) as file:

@@ -1,4 +1,4 @@
-"""One evaluation: prompts, completions (a model's, or some made elsewhere), grades, and output files."""
+"""One evaluation: prompts, completions (a model's, or made elsewhere), grades and files; and the timing of a model."""
 
 import contextlib
 import hashlib
@@ -292,3 +292,30 @@ def _scored(rows: list[Row], name: str, output: Path, scorer: ScorerSettings | A
         return [replace(row, scores=scores.of(key, row)) for key, row in keyed]
     finally:
         scores.close()
+
+
+WARM_UP = 32  # completions made before the clock runs: the first ones compile and allocate
+
+
+def time_completions(problems: ProblemSet, settings: EvalSettings) -> dict:
+    """Generate all completions once. Returns completions, tokens, and seconds.
+
+    They are those that `evaluate` would grade: the same prompts, seeds and limits. Starting the engine, reading
+    prompts, writing and grading are not in the seconds. Raises UserError if the model cannot serve the prompts.
+    """
+    prompts = tokenized(problems, settings)
+    problems = replace(problems, sampling=fitted(problems.sampling, prompts, settings))
+    context = context_needed({problems.name: (prompts, limit_of(problems.sampling))}, settings)
+    sampler = Sampler(settings, context)
+    stop = style_of(find_prompt(settings.prompt)).stop
+    requests = [
+        Request(number, sample, ids)
+        for number, ids in enumerate(prompts)
+        for sample in range(problems.sampling.samples)
+    ]
+    for _ in sampler.complete(requests[:WARM_UP], problems.sampling, stop):
+        pass
+    begun = time.perf_counter()
+    tokens = sum(completion.tokens for _, completion in sampler.complete(requests, problems.sampling, stop))
+    seconds = time.perf_counter() - begun
+    return {"model": settings.model, "completions": len(requests), "tokens": tokens, "seconds": round(seconds, 4)}
