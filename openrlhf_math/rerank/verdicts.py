@@ -99,7 +99,7 @@ class VotingVerifier:
         whole: bool = False,
     ) -> None:
         """question: with places for {problem} and {solution}. controls: texts of the sampler's control tokens
-        (`encoding.control_tokens`), which a solution that spells them is kept from using, with those that are common.
+        (`steps.control_tokens`), which a solution that spells them is kept from using, with those that are common.
         read: from a critique to a number from 0 to 1, or None. whole: raise Lost where a critique is lost; else the
         others are averaged.
 
