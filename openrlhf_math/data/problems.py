@@ -57,8 +57,8 @@ def read_problems(
     """The problems of a set: a file, a folder, or a hub name.
 
     spec: `PLACE[@CONFIG][:SPLIT]`, as `data.places` takes it. problem_key, answer_key: the columns, None (or the usual
-    names `problem` and `answer`) where the set's layout or the usual names are to give them. needed: what there must be a
-    column for; without an answer it is "". Raises UserError for a missing or empty set, a broken row, or a missing
+    names `problem` and `answer`) where the set's layout or the usual names are to give them. needed: what there must be
+    a column for; without an answer it is "". Raises UserError for a missing or empty set, a broken row, or a missing
     column.
     """
     columns = named_columns(problem_key, answer_key)
