@@ -372,13 +372,10 @@ def _bar(what: str, total: int) -> Iterator[Callable]:
     """A progress bar on standard error. Yields a function to call after each one."""
     import time
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from openrlhf_math.runs.progress import terminal_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begun, made = time.monotonic(), 0
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with terminal_bar() as bar:
         task = bar.add_task(what, total=total)
 
         def advance(tokens: int = 0, name: str = "") -> None:

@@ -7,7 +7,7 @@ import heapq
 import json
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -18,6 +18,7 @@ from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.rewards.outcome import LEAST_MEMORY
+from openrlhf_math.runs.progress import counted
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -133,7 +134,7 @@ async def _grade_all(
 ) -> None:
     pool = GradingPool(config)
     try:
-        with _progress() as advance:
+        with counted("rows graded") as advance:
             async for item, grade in grade_rows(rows, pool):
                 summary.add(item.number, item.response, grade)
                 if output:
@@ -243,15 +244,3 @@ def _replaced(path: Path | None) -> Iterator[TextIO | None]:
         except OSError as error:
             raise UserError(f"--output {path} cannot be written: {error.strerror}.") from None
         yield file
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[], None]]:
-    """A count of graded rows on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
-    columns, console = (TextColumn("{task.completed} rows graded"), TimeElapsedColumn()), Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda: bar.advance(task)

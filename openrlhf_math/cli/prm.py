@@ -272,12 +272,9 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error for sources that take their time. Yields a function (done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from openrlhf_math.runs.progress import terminal_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with terminal_bar() as bar:
         shown: list = []
 
         def listen(done: int, total: int) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,9 @@ from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence
 from openrlhf_math.rerank.confidence import MEASURES
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.runs.progress import counted
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
     from rich.table import Table
 
 EPILOG = """rows:
@@ -197,25 +197,17 @@ def _confident_entries(rules: dict, measures: list[str], keep: Iterable[float]) 
 
 
 def _judged(rows: Iterable, config: RewardConfig) -> list:
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
     from openrlhf_math.evaluation.recorded import judge_all
 
-    pool, console = GradingPool(config), Console(stderr=True)
-    columns = (TextColumn("{task.completed} problems graded"), TimeElapsedColumn())
+    pool, judged = GradingPool(config), []
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            return list(_advanced(judge_all(rows, pool), bar))
+        with counted("problems graded") as advance:
+            for one in judge_all(rows, pool):
+                judged.append(one)
+                advance()
     finally:
         pool.close()
-
-
-def _advanced(judged: Iterable, bar: "Progress") -> Iterator:
-    task = bar.add_task("", total=None)
-    for one in judged:
-        yield one
-        bar.advance(task)
+    return judged
 
 
 def _check_plot(path: Path | None) -> None:
