@@ -19,7 +19,7 @@ from openrlhf_math.cli.stages import command, command_line, failed_command, outp
 from openrlhf_math.colocation import preloaded
 from openrlhf_math.colocation.layout import enter_environment, find_device
 from openrlhf_math.data.files import claim_directory
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, at_least
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,9 +60,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     if args.run_dir.exists():
         raise UserError(f"--run-dir {args.run_dir} exists already; choose a new one or remove it")
-    for flag, least in (("steps", 1), ("prm_problems", 1), ("seed", 0)):
-        if getattr(args, flag) < least:
-            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give {least} or more")
+    at_least(1, args, "steps", "prm_problems")
+    at_least(0, args, "seed")
     claim_directory("--run-dir", args.run_dir)
     print(announced(args.steps))
     device = find_device()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.model_flags import add_tool_flags, tool_settings, with_tool
-from openrlhf_math.errors import UserError, in_flags
+from openrlhf_math.errors import UserError, at_least, in_flags
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.rewards.outcome import Style
 
@@ -178,13 +178,9 @@ def run(args: argparse.Namespace) -> None:
     from openrlhf_math.data import chat_date
     from openrlhf_math.evaluation import tables
 
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: give 0 or more")
-    for flag in (
-        "max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel", "confidence_window",
-    ):  # fmt: skip
-        if getattr(args, flag) is not None and getattr(args, flag) < 1:
-            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
+    at_least(0, args, "seed")
+    at_least(1, args, "max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel")
+    at_least(1, args, "confidence_window")
     if args.engines < 0:
         raise UserError(
             f"--engines {args.engines}: give 0 for one engine in this process, or 1 and more for Ray actors"

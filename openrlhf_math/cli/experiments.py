@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.files import atomic_write
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, at_least
 from openrlhf_math.report.table import as_markdown
 from openrlhf_math.runs.records import finite
 
@@ -249,10 +249,8 @@ def _measure(args: argparse.Namespace) -> None:
     from openrlhf_math.modeling.model_folder import check_model, count_parameters
     from openrlhf_math.rewards import RewardConfig
 
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: give 0 or more")
-    if args.tensor_parallel < 1:
-        raise UserError(f"--tensor-parallel {args.tensor_parallel}: give 1 or more")
+    at_least(0, args, "seed")
+    at_least(1, args, "tensor_parallel")
     if not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
     if args.output.is_dir():

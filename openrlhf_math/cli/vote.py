@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.grade import add_keys, keys_of
 from openrlhf_math.data.tables import Keys
-from openrlhf_math.errors import UserError, in_flags
+from openrlhf_math.errors import UserError, at_least, in_flags
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
 from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.confidence import MEASURES
@@ -116,8 +116,7 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.subsets < 1:
         raise UserError(f"--subsets {args.subsets}: give at least 1")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: give 0 or more")
+    at_least(0, args, "seed")
     keep = args.keep_confident or KEEP
     for share in keep:
         if not 0 < share <= 1:
