@@ -13,6 +13,7 @@ from openrlhf_math.cli.model_flags import (
     add_engine_flags,
     add_request_flags,
     add_tool_flags,
+    asked_endpoint,
     check_date_used,
     check_temperature,
     check_template_variables,
@@ -175,7 +176,6 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
     from openrlhf_math.data.chat_date import checked_date, settle_for
     from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
-    from openrlhf_math.endpoint.settings import endpoint_settings
     from openrlhf_math.modeling.model_folder import check_chat_model, load_tokenizer
 
     tool = tool_settings(args)
@@ -188,16 +188,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
     if args.teacher == "endpoint" and not args.base_url:
         raise UserError("--base-url is missing: give the endpoint's address, such as http://127.0.0.1:8000/v1")
     if args.base_url:
-        endpoint = endpoint_settings(
-            args.base_url,
-            args.api_key_env,
-            concurrency=32 if args.concurrency is None else args.concurrency,
-            request_timeout=args.request_timeout,
-            tries=args.tries,
-            requests_per_minute=args.requests_per_minute,
-            tokens_per_minute=args.tokens_per_minute,
-            extra_body=args.extra_body,
-        )
+        endpoint = asked_endpoint(args, args.base_url, args.api_key_env)
     engine = EngineSettings(
         device=find_device() if args.device == "auto" else args.device,
         engines=args.engines,

@@ -13,13 +13,14 @@ from openrlhf_math.modeling.families import Family
 from openrlhf_math.prm.forms import Form, form_of
 from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.launch import (
-    GIB,
     be_a_launcher,
+    checkpoint_line,
     draw_losses,
     losses_of,
     model_state_bytes,
     path_line,
     run_upstreams_command,
+    states_line,
 )
 from openrlhf_math.sft.settings import is_first, processes
 
@@ -41,10 +42,8 @@ def print_plan(args: SimpleNamespace, form: Form | None, family: Family | None) 
     print(path_line(args, family))
     if args.math.parameters:
         states = model_state_bytes(args.math.parameters, ranks, args.ds.zero_stage, args.ds.adam_offload)
-        where = ", Adam's in CPU memory" if args.ds.adam_offload else ""
-        print(f"model states: {states / GIB:.1f} GiB on each device{where}; activations come on top")
-    saves = args.ckpt.save_steps
-    print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
+        print(f"{states_line(states, args.ds.adam_offload)}; activations come on top")
+    print(checkpoint_line(args.ckpt.save_steps))
 
 
 def _served(form: Form) -> str:

@@ -150,12 +150,19 @@ def print_plan(args: SimpleNamespace, family: Family | None = None) -> None:
     if size:
         adapters = args.math.lora.parameters if args.math.lora else None
         states = model_state_bytes(size, ranks, args.ds.zero_stage, args.ds.adam_offload, adapters)
-        where = ", Adam's in CPU memory" if args.ds.adam_offload else ""
-        print(f"model states: {states / GIB:.1f} GiB on each device{where}; activations and logits come on top")
+        print(f"{states_line(states, args.ds.adam_offload)}; activations and logits come on top")
     if args.math.lora:
         print(lora_line(args.math.lora, size, args.ckpt.output_dir))
-    saves = args.ckpt.save_steps
-    print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
+    print(checkpoint_line(args.ckpt.save_steps))
+
+
+def states_line(states: float, offload: bool) -> str:
+    """states: bytes of `model_state_bytes`."""
+    return f"model states: {states / GIB:.1f} GiB on each device" + (", Adam's in CPU memory" if offload else "")
+
+
+def checkpoint_line(steps: int) -> str:
+    return f"checkpoints: {f'every {steps} steps' if steps > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}"
 
 
 def path_line(args: SimpleNamespace, family: Family | None) -> str:
