@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.data.files import atomic_write, write_json
 from openrlhf_math.errors import UserError, at_least
 from openrlhf_math.report.table import as_markdown
 from openrlhf_math.runs.records import finite
@@ -204,8 +204,7 @@ def write_results(
     with atomic_write(stem.with_suffix(".md")) as file:
         file.write(as_markdown(experiment.TITLE, experiment.tables(found)))
         file.write(f"\n![{experiment.TITLE}]({stem.name}.png)\n")
-    with atomic_write(stem.with_suffix(".json")) as file:
-        file.write(json.dumps(finite(asdict(found)) | {"seconds_of_all_commands": round(seconds)}, indent=2) + "\n")
+    write_json(stem.with_suffix(".json"), finite(asdict(found)) | {"seconds_of_all_commands": round(seconds)})
     with atomic_write(folder / COMMANDS) as file:
         file.write(ABOUT_COMMANDS)
         file.writelines(f"{shlex.join(['openrlhf-math', *command])}\n" for command in commands)
