@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,14 +150,11 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(tasks, settings))
         return 0
-    journal = open_journal(settings.output, settings.identity())
-    try:
+    with closing(open_journal(settings.output, settings.identity())) as journal:
         command = shlex.join(["openrlhf-math", *sys.argv[1:]])
         teacher = make_teacher(settings)
         with display(len(tasks.asked) * settings.attempts, teacher) as shown:
             report = distill(tasks, settings, rule, teacher, journal, command, shown)
-    finally:
-        journal.close()
     draw(report, args.output)
     if args.json:
         print(json.dumps(plain(report), indent=2))

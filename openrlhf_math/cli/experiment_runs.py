@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -244,8 +245,5 @@ def _rows(trained: Path) -> list[dict]:
 
 
 def _judged(files: Iterable[Path]) -> list[list[Judged]]:
-    pool = GradingPool(RewardConfig(style="think"))
-    try:
+    with closing(GradingPool(RewardConfig(style="think"))) as pool:
         return [list(judge_all(read_recorded(file), pool)) for file in files]
-    finally:
-        pool.close()

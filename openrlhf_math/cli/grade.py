@@ -132,16 +132,12 @@ class Item:
 async def _grade_all(
     rows: Iterator[Item], output: TextIO | None, config: RewardConfig, summary: "Summary", keys: Keys
 ) -> None:
-    pool = GradingPool(config)
-    try:
-        with counted("rows graded") as advance:
-            async for item, grade in grade_rows(rows, pool):
-                summary.add(item.number, item.response, grade)
-                if output:
-                    output.write(json.dumps(item.row | _columns(grade, keys), default=str) + "\n")
-                advance()
-    finally:
-        pool.close()
+    with contextlib.closing(GradingPool(config)) as pool, counted("rows graded") as advance:
+        async for item, grade in grade_rows(rows, pool):
+            summary.add(item.number, item.response, grade)
+            if output:
+                output.write(json.dumps(item.row | _columns(grade, keys), default=str) + "\n")
+            advance()
 
 
 def read_rows(name: str, keys: Keys) -> Iterator[Item]:

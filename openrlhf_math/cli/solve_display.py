@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -182,11 +182,8 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
 
 
 def _right(lines: Sequence[dict], rewards: RewardConfig) -> list[bool]:
-    pool = GradingPool(rewards)
-    try:
+    with closing(GradingPool(rewards)) as pool:
         return [
             bool(line.get("text")) and pool.grade_now(line["text"], line["gold"], line["problem"]).outcome == "correct"
             for line in lines
         ]
-    finally:
-        pool.close()

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,14 +199,11 @@ def _confident_entries(rules: dict, measures: list[str], keep: Iterable[float]) 
 def _judged(rows: Iterable, config: RewardConfig) -> list:
     from openrlhf_math.evaluation.recorded import judge_all
 
-    pool, judged = GradingPool(config), []
-    try:
-        with counted("problems graded") as advance:
-            for one in judge_all(rows, pool):
-                judged.append(one)
-                advance()
-    finally:
-        pool.close()
+    judged = []
+    with closing(GradingPool(config)) as pool, counted("problems graded") as advance:
+        for one in judge_all(rows, pool):
+            judged.append(one)
+            advance()
     return judged
 
 

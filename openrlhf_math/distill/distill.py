@@ -92,8 +92,7 @@ async def _collect(
     tasks: Tasks, settings: DistillSettings, journal: Journal, teacher: Teacher, watcher: Watcher
 ) -> Verdicts:
     with contextlib.ExitStack() as stack:
-        pool = GradingPool(RewardConfig(style=settings.style))
-        stack.callback(pool.close)
+        pool = stack.enter_context(contextlib.closing(GradingPool(RewardConfig(style=settings.style))))
         with refused_if_unwritable(settings.output):
             rejects = stack.enter_context((settings.output / "rejects.jsonl").open("w", encoding="utf-8"))
             for problem in tasks.unparsable:
