@@ -71,8 +71,6 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from openrlhf_math.cli.status import page
-
     console = Console(highlight=False, soft_wrap=True)
     if args.watch is None:
         console.print(page(found))
