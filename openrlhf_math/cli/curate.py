@@ -56,7 +56,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             sets="\n".join(_known(one) for one in SOURCES.values()),
             filters="  " + ", ".join(FILTERS),
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(

@@ -70,7 +70,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="A teacher writes reasoning traces for problems, several attempts each. They are verified against\n"
         "the gold answers, and the good ones kept as Parquet that `openrlhf-math sft` reads.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--problems", required=True, metavar="SET", help="file, folder or hub name[@config][:split], see docs/data.md")

@@ -89,7 +89,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "the tokens of an answer, with 95% intervals. Or score completions made elsewhere, or\n"
         "compare two runs.",
         epilog=EPILOG.replace("{benchmarks}", "\n".join(map(_benchmark_line, BENCHMARKS))),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--model", help="directory or hub name, or its name at --base-url")

@@ -85,7 +85,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Repeat the poster's experiments with a tiny Qwen and synthetic problems, several seeds each, on\n"
         "a CPU: one command from random weights to a figure and a table with intervals.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     modes = parser.add_subparsers(dest="mode", required=True, metavar="EXPERIMENT")
     for name, what in WHAT.items():
@@ -222,7 +221,6 @@ def _add_speed(modes: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="seconds that vLLM takes for all completions of a problem set, as `efficiency` measures them",
         description="Time the completions of a model.",
         epilog=SPEED_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--model", required=True, help="directory or hub name")

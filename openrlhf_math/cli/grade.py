@@ -51,7 +51,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "answer refers to it (multiple choice). The output keeps the order, with `outcome`, `reward`, `answer`,\n"
         "`seconds` and, where ungraded, `reason`.",
         epilog=FORMAT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "file", metavar="FILE", help="JSONL, a JSON array, CSV or Parquet, also .gz or .zst; - for standard input"

@@ -69,7 +69,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Label the steps of solutions, and train a process reward model on them.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
     _add_label(modes)
@@ -86,7 +85,6 @@ def _add_label(modes: Modes) -> None:
         help="step labels from completions, from people, or from a program",
         description="Label the steps of solutions.",
         epilog=LABEL_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="attempts, or labels in PRM800K's form: JSONL, JSON, CSV, Parquet")

@@ -24,7 +24,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Draw what runs have left: learning curves, time and memory by phase, evaluations with intervals,\n"
         "completions side by side with their grading, and the settings that differ.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", type=Path, help="a directory that a command of this project has written")

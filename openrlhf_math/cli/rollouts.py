@@ -38,7 +38,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Show the completions of a GRPO step by group, with grade, reward, advantage and log-probability.\n"
         "`grpo --math.keep_rollouts` says which steps are kept.",
         epilog=EPILOG.format(columns=shown),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the run directory, a folder of rollouts, or one file")

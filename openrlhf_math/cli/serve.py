@@ -52,7 +52,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "attempts, their scores and a vote. The answer is returned as an OpenAI chat completion, with the\n"
         "votes in openrlhf_math. Prints its base URL on the first line and runs until it is stopped.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, IPv4 or IPv6 (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0: a free one (%(default)s)")

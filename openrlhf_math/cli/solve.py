@@ -46,7 +46,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "answers vote, and the best answer within the budget is given. Sampler, scorer and the actor that\n"
         "decides are Ray actors, on this machine or on the cluster in RAY_ADDRESS.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("problem", nargs="?", metavar="PROBLEM", help="its text; -: one a line of standard input")
     parser.add_argument(

@@ -61,7 +61,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "with pass@1 and pass@k, and the savings of a vote that stops early. Equal answers vote\n"
         "together in any spelling. No model is loaded.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "file",
