@@ -224,7 +224,7 @@ def show(summary: "Summary", output: Path, judge: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from openrlhf_math.curation.card import benchmark_table
+    from openrlhf_math.curation.summary import benchmark_table
 
     console = Console()
     table = Table("step", "dropped", "left")
