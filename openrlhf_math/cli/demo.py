@@ -20,6 +20,7 @@ from openrlhf_math.colocation import preloaded
 from openrlhf_math.colocation.layout import enter_environment, find_device
 from openrlhf_math.data.files import claim_directory
 from openrlhf_math.errors import UserError, at_least
+from openrlhf_math.runs.records import read_records
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -108,7 +109,7 @@ def chain(run_dir: Path, seed: int, steps: int, prm_problems: int) -> dict:
     title = titled("several attempts at each held-out problem, scored and put to the vote")
     reranked = rerank(title, grpo / "model", run_dir / "prm", heldout, run_dir / "rerank", seed)
 
-    records = [json.loads(line) for line in (grpo / "metrics.jsonl").read_text().splitlines()]
+    records = read_records(grpo / "metrics.jsonl").rows
     summary = {
         "seed": seed,
         "steps": len(records),

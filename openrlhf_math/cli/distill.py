@@ -24,6 +24,7 @@ from openrlhf_math.cli.model_flags import (
     with_tool,
 )
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.records import read_objects
 
 if TYPE_CHECKING:
     from openrlhf_math.data.prompts import Tokenizer
@@ -246,8 +247,7 @@ def read_questions(text: str) -> int | None:
 
 def reason_of_most(output: Path) -> str:
     """Why most of the attempts without a reply have none."""
-    rows = map(json.loads, (output / "rejects.jsonl").read_text().splitlines())
-    reasons = Counter(row["reason"] for row in rows if "attempt" in row)
+    reasons = Counter(row["reason"] for row in read_objects(output / "rejects.jsonl") if "attempt" in row)
     ((reason, count),) = reasons.most_common(1)
     return f"{count} of them: {reason}"
 

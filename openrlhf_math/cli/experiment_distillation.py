@@ -14,7 +14,7 @@ from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.experiments import rules, teacher
 from openrlhf_math.experiments.settings import Settings
-from openrlhf_math.runs.records import read_records
+from openrlhf_math.runs.records import read_objects, read_records
 
 CHECKS = "\nLet me check that again."
 END = "\n</think>"
@@ -114,10 +114,6 @@ def _write(path: Path, rows: list[dict]) -> None:
         file.writelines(json.dumps({key: row[key] for key in ("problem", "response")}) + "\n" for row in rows)
 
 
-def _lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _trained(stages: Stages, seed: int, student: Path, name: str, flags: tuple, steps: int) -> Path:
     """The folder of a GRPO run, evaluated on the way."""
     world, folder = student / "world", name.lower().replace(" ", "_")
@@ -134,8 +130,8 @@ def _learn(student: Path, taught: Path, seed: int, budget: float, folder: Path) 
         "--problems", problems, "--output", folder / "traces", "--attempts", 4, "--max-tokens", MAX_NEW_TOKENS,
         "--temperature", "1", "--top-p", "1", "--instruction", "", "--seed", seed,
     )  # fmt: skip
-    texts = [row["problem"] for row in _lines(problems)]
-    verdicts = _lines(folder / "traces" / "verdicts.jsonl")
+    texts = [row["problem"] for row in read_objects(problems)]
+    verdicts = read_objects(folder / "traces" / "verdicts.jsonl")
     within = {(texts[row["row"] - 1], row["attempt"]) for row in first_of(verdicts, budget)}
     kept = [row for row in _kept(folder / "traces") if (row["problem"], row["attempt"]) in within]
     _write(folder / "train.jsonl", kept)

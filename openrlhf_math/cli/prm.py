@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeAlias
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.records import read_objects
 
 if TYPE_CHECKING:
     from openrlhf_math.prm.sources import LabelSettings
@@ -206,7 +207,7 @@ def _train(flat: argparse.Namespace) -> None:
 def _show_training(args: SimpleNamespace) -> None:
     evaluations = args.math.run_dir / "eval.jsonl"
     if evaluations.exists():
-        last = json.loads(evaluations.read_text().splitlines()[-1])
+        last = read_objects(evaluations)[-1]
         auc = "-" if last["auc"] is None else f"{last['auc']:.3f}"
         print(
             f"held-out steps, step {last['step']}: accuracy {last['accuracy']:.1%}, AUC {auc} "
