@@ -16,6 +16,7 @@ from openrlhf_math.sft.launch import (
     be_a_launcher,
     checkpoint_line,
     draw_losses,
+    loss_figure,
     losses_of,
     model_state_bytes,
     path_line,
@@ -54,31 +55,20 @@ def _served(form: Form) -> str:
 
 def plot_training(run_dir: Path, title: str) -> None:
     """Draw metrics.jsonl (and eval.jsonl, if there is one) into prm.png."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     records, evaluations = losses_of(run_dir / "metrics.jsonl"), losses_of(run_dir / "eval.jsonl")
     if not records:
         return
     columns = 2 if evaluations else 1
-    figure, panels = pyplot.subplots(1, columns, figsize=(6 * columns, 4.2), layout="constrained", squeeze=False)
-    (loss, *others) = panels[0]
-    draw_losses(loss, records, evaluations, "held-out")
-    loss.set(xlabel="step (one gradient update)", ylabel="cross entropy (nats a solution step)", ylim=(0, None))
-    if evaluations:
-        at = [each["step"] for each in evaluations]
-        for name, colour in (("accuracy", "tab:green"), ("auc", "tab:red")):
-            others[0].plot(at, [each[name] for each in evaluations], "o-", color=colour, label=name)
-        others[0].axhline(evaluations[-1]["right"], color="grey", linestyle=":", label="share of right steps")
-        others[0].set(xlabel="step (one gradient update)", ylabel="of held-out solution steps", ylim=(None, 1))
-    for panel in panels[0]:
-        panel.grid(alpha=0.3)
-        panel.legend()
-    figure.suptitle(title)
-    figure.savefig(run_dir / "prm.png", dpi=150)
-    pyplot.close(figure)
+    with loss_figure(run_dir / "prm.png", columns, (6 * columns, 4.2)) as (loss, *others):
+        loss.figure.suptitle(title)
+        draw_losses(loss, records, evaluations, "held-out")
+        loss.set(xlabel="step (one gradient update)", ylabel="cross entropy (nats a solution step)", ylim=(0, None))
+        if evaluations:
+            at = [each["step"] for each in evaluations]
+            for name, colour in (("accuracy", "tab:green"), ("auc", "tab:red")):
+                others[0].plot(at, [each[name] for each in evaluations], "o-", color=colour, label=name)
+            others[0].axhline(evaluations[-1]["right"], color="grey", linestyle=":", label="share of right steps")
+            others[0].set(xlabel="step (one gradient update)", ylabel="of held-out solution steps", ylim=(None, 1))
 
 
 def train(args: SimpleNamespace) -> None:

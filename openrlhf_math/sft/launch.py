@@ -67,22 +67,30 @@ SMOOTH_OVER = 0.04  # share of all steps that a point of the smoothed line is th
 
 def plot_loss(run_dir: Path, title: str) -> None:
     """Draw metrics.jsonl (and eval.jsonl, if there is one) into loss.png."""
+    records = losses_of(run_dir / "metrics.jsonl")
+    if not records:
+        return
+    with loss_figure(run_dir / "loss.png", 1, (8, 4.5)) as (axes,):
+        draw_losses(axes, records, losses_of(run_dir / "eval.jsonl"), "evaluation set")
+        axes.set(title=title, xlabel="step (one gradient update)", ylabel="loss (nats a completion token)")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.01)
+
+
+@contextlib.contextmanager
+def loss_figure(path: Path, panels: int, size: tuple[float, float]) -> "Iterator[list[Axes]]":
+    """Panels side by side to draw on; with a grid and legends they are a PNG when the block is done. size: inches."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    records = losses_of(run_dir / "metrics.jsonl")
-    if not records:
-        return
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    draw_losses(axes, records, losses_of(run_dir / "eval.jsonl"), "evaluation set")
-    axes.set(title=title, xlabel="step (one gradient update)", ylabel="loss (nats a completion token)")
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.01)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(run_dir / "loss.png", dpi=150)
+    figure, axes = pyplot.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)
+    yield axes[0]
+    for one in axes[0]:
+        one.grid(alpha=0.3)
+        one.legend()
+    figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
 
