@@ -5,9 +5,8 @@ PYTHONPATH=examples openrlhf-math solve ... --scorer own_scorer.StepVerifier --s
 
 from collections.abc import Sequence
 
-from openrlhf_math.rerank.encoding import MARK, Encoded, control_tokens, encode_marked, harmless
 from openrlhf_math.rerank.scorers import one_against_other, sigmoid
-from openrlhf_math.rerank.steps import BLANK_LINE
+from openrlhf_math.rerank.steps import BLANK_LINE, MARK, Encoded, control_tokens, encode_marked, harmless
 
 
 class StepVerifier:

@@ -35,6 +35,14 @@ def in_flags(**flags: str) -> Iterator[None]:
         raise UserError(f"{flag} {error.value if error.value != '' else repr('')}: give {error.wanted}") from None
 
 
+def at_least(least: int, values: object, *names: str, error: type[Exception] = UserError) -> None:
+    """Raise `error`, which names the flag, where one of these attributes is below `least`. None is left alone."""
+    for name in names:
+        value = getattr(values, name)
+        if value is not None and value < least:
+            raise error(f"--{name.replace('_', '-')} {value}: give {least} or more")
+
+
 def brief(error: Exception, most: int = 1000) -> str:
     """An error's words on one line. Of many, the beginning and the end, where a traceback has its cause."""
     words = " ".join(str(error).split())

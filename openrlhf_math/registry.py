@@ -12,10 +12,12 @@ Entry = TypeVar("Entry", bound=Callable)
 class Registry(dict[str, Entry]):
     """What is known by name, in the order in which it was registered."""
 
-    def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Of a function or a class: make it known by this name."""
+    def register(self, name: str, **attributes: object) -> Callable[[Entry], Entry]:
+        """Of a function or a class: make it known by this name, and set these attributes of it."""
 
         def add(entry: Entry) -> Entry:
+            for attribute, value in attributes.items():
+                setattr(entry, attribute, value)
             self[name] = entry
             return entry
 

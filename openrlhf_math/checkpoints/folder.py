@@ -133,7 +133,6 @@ def _bytes(checkpoint: Path) -> int:
 
 
 MANIFEST = "manifest.json"
-CHUNK = 2**22  # bytes read at a time; hashlib releases the GIL
 
 Entries = dict[str, dict[str, int | str]]  # path within the checkpoint -> {"bytes": ..., "sha256": ...}
 
@@ -188,11 +187,8 @@ def damage_of(checkpoint: Path) -> str | None:
 
 
 def digest(path: Path) -> str:
-    sha256 = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(CHUNK):
-            sha256.update(block)
-    return sha256.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

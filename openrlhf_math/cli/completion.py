@@ -26,7 +26,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Print a script that completes commands, flags and file names in a shell.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh")
     return parser

@@ -56,7 +56,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
             sets="\n".join(_known(one) for one in SOURCES.values()),
             filters="  " + ", ".join(FILTERS),
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(
@@ -225,7 +224,7 @@ def show(summary: "Summary", output: Path, judge: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from openrlhf_math.curation.card import benchmark_table
+    from openrlhf_math.curation.summary import benchmark_table
 
     console = Console()
     table = Table("step", "dropped", "left")

@@ -19,7 +19,8 @@ from openrlhf_math.cli.stages import command, command_line, failed_command, outp
 from openrlhf_math.colocation import preloaded
 from openrlhf_math.colocation.layout import enter_environment, find_device
 from openrlhf_math.data.files import claim_directory
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, at_least
+from openrlhf_math.runs.records import read_records
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,9 +61,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     if args.run_dir.exists():
         raise UserError(f"--run-dir {args.run_dir} exists already; choose a new one or remove it")
-    for flag, least in (("steps", 1), ("prm_problems", 1), ("seed", 0)):
-        if getattr(args, flag) < least:
-            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give {least} or more")
+    at_least(1, args, "steps", "prm_problems")
+    at_least(0, args, "seed")
     claim_directory("--run-dir", args.run_dir)
     print(announced(args.steps))
     device = find_device()
@@ -109,7 +109,7 @@ def chain(run_dir: Path, seed: int, steps: int, prm_problems: int) -> dict:
     title = titled("several attempts at each held-out problem, scored and put to the vote")
     reranked = rerank(title, grpo / "model", run_dir / "prm", heldout, run_dir / "rerank", seed)
 
-    records = [json.loads(line) for line in (grpo / "metrics.jsonl").read_text().splitlines()]
+    records = read_records(grpo / "metrics.jsonl").rows
     summary = {
         "seed": seed,
         "steps": len(records),
@@ -244,21 +244,22 @@ def reranked_table(rows: dict) -> "Table":
 
 
 DISTILL_FLAGS = ("--attempts", "1", "--max-tokens", "400", "--keep", "verified")
-SFT_FLAGS = (
-    "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "2", "--adam.lr", "3e-3",
-)  # fmt: skip
+
+
+def sft_flags(batch: str, epochs: str, rate: str) -> tuple[str, ...]:
+    return (
+        "--math.instruction", "", "--data.max_len", "256",
+        "--train.batch_size", batch, "--train.micro_batch_size", batch, "--train.max_epochs", epochs, "--adam.lr", rate,
+    )  # fmt: skip
+
+
+SFT_FLAGS = sft_flags("16", "2", "3e-3")
 # Of the students of `experiments`, which leave more to improve. One pass ends while they learn to add: by seed and
 # processor they solve 29 to 72% of the problems. After two passes they solve 66 to 71%.
-SHORT_SFT_FLAGS = (
-    "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "2e-3",
-)  # fmt: skip
+SHORT_SFT_FLAGS = sft_flags("8", "1", "2e-3")
 
 
-def teach_student(
-    titled: Callable[[str], str], run_dir: Path, seed: int, sft_flags: tuple[str, ...] = SFT_FLAGS
-) -> None:
+def teach_student(titled: Callable[[str], str], run_dir: Path, seed: int, flags: tuple[str, ...] = SFT_FLAGS) -> None:
     """Write world/, problems/, traces/ and sft/ into `run_dir`. titled: the heading of a stage, from its name."""
     world, sft = run_dir / "world", run_dir / "sft"
     stage(titled("problems, tokenizer and a tiny Qwen with random weights"), "tiny-world", world, "--seed", seed)
@@ -276,7 +277,7 @@ def teach_student(
     stage(
         titled("SFT: the student learns the teacher's verbose chains of thought"), "sft",
         "--model.model_name_or_path", world / "model", "--data.dataset", run_dir / "traces" / "dataset",
-        "--math.run_dir", sft, "--train.seed", seed, *sft_flags,
+        "--math.run_dir", sft, "--train.seed", seed, *flags,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from openrlhf_math.cli.model_flags import (
     add_engine_flags,
     add_request_flags,
     add_tool_flags,
+    asked_endpoint,
     check_date_used,
     check_temperature,
     check_template_variables,
@@ -22,6 +24,7 @@ from openrlhf_math.cli.model_flags import (
     with_tool,
 )
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.records import read_objects
 
 if TYPE_CHECKING:
     from openrlhf_math.data.prompts import Tokenizer
@@ -68,7 +71,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="A teacher writes reasoning traces for problems, several attempts each. They are verified against\n"
         "the gold answers, and the good ones kept as Parquet that `openrlhf-math sft` reads.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--problems", required=True, metavar="SET", help="file, folder or hub name[@config][:split], see docs/data.md")
@@ -148,14 +150,11 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(describe(tasks, settings))
         return 0
-    journal = open_journal(settings.output, settings.identity())
-    try:
+    with closing(open_journal(settings.output, settings.identity())) as journal:
         command = shlex.join(["openrlhf-math", *sys.argv[1:]])
         teacher = make_teacher(settings)
         with display(len(tasks.asked) * settings.attempts, teacher) as shown:
             report = distill(tasks, settings, rule, teacher, journal, command, shown)
-    finally:
-        journal.close()
     draw(report, args.output)
     if args.json:
         print(json.dumps(plain(report), indent=2))
@@ -175,7 +174,6 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
     from openrlhf_math.data.chat_date import checked_date, settle_for
     from openrlhf_math.data.trace import find_tags
     from openrlhf_math.distill.settings import DistillSettings, EngineSettings
-    from openrlhf_math.endpoint.settings import endpoint_settings
     from openrlhf_math.modeling.model_folder import check_chat_model, load_tokenizer
 
     tool = tool_settings(args)
@@ -188,16 +186,7 @@ def read_settings(args: argparse.Namespace) -> "DistillSettings":
     if args.teacher == "endpoint" and not args.base_url:
         raise UserError("--base-url is missing: give the endpoint's address, such as http://127.0.0.1:8000/v1")
     if args.base_url:
-        endpoint = endpoint_settings(
-            args.base_url,
-            args.api_key_env,
-            concurrency=32 if args.concurrency is None else args.concurrency,
-            request_timeout=args.request_timeout,
-            tries=args.tries,
-            requests_per_minute=args.requests_per_minute,
-            tokens_per_minute=args.tokens_per_minute,
-            extra_body=args.extra_body,
-        )
+        endpoint = asked_endpoint(args, args.base_url, args.api_key_env)
     engine = EngineSettings(
         device=find_device() if args.device == "auto" else args.device,
         engines=args.engines,
@@ -258,8 +247,7 @@ def read_questions(text: str) -> int | None:
 
 def reason_of_most(output: Path) -> str:
     """Why most of the attempts without a reply have none."""
-    rows = map(json.loads, (output / "rejects.jsonl").read_text().splitlines())
-    reasons = Counter(row["reason"] for row in rows if "attempt" in row)
+    reasons = Counter(row["reason"] for row in read_objects(output / "rejects.jsonl") if "attempt" in row)
     ((reason, count),) = reasons.most_common(1)
     return f"{count} of them: {reason}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.model_flags import add_tool_flags, tool_settings, with_tool
-from openrlhf_math.errors import UserError, in_flags
+from openrlhf_math.errors import UserError, at_least, in_flags
 from openrlhf_math.rewards import RewardConfig
 from openrlhf_math.rewards.outcome import Style
 
@@ -89,7 +89,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "the tokens of an answer, with 95% intervals. Or score completions made elsewhere, or\n"
         "compare two runs.",
         epilog=EPILOG.replace("{benchmarks}", "\n".join(map(_benchmark_line, BENCHMARKS))),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--model", help="directory or hub name, or its name at --base-url")
@@ -178,13 +177,9 @@ def run(args: argparse.Namespace) -> None:
     from openrlhf_math.data import chat_date
     from openrlhf_math.evaluation import tables
 
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: give 0 or more")
-    for flag in (
-        "max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel", "confidence_window",
-    ):  # fmt: skip
-        if getattr(args, flag) is not None and getattr(args, flag) < 1:
-            raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give 1 or more")
+    at_least(0, args, "seed")
+    at_least(1, args, "max_problems", "max_context", "tensor_parallel", "scorers", "scorer_tensor_parallel")
+    at_least(1, args, "confidence_window")
     if args.engines < 0:
         raise UserError(
             f"--engines {args.engines}: give 0 for one engine in this process, or 1 and more for Ray actors"
@@ -372,13 +367,10 @@ def _bar(what: str, total: int) -> Iterator[Callable]:
     """A progress bar on standard error. Yields a function to call after each one."""
     import time
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from openrlhf_math.runs.progress import terminal_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begun, made = time.monotonic(), 0
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with terminal_bar() as bar:
         task = bar.add_task(what, total=total)
 
         def advance(tokens: int = 0, name: str = "") -> None:

@@ -8,25 +8,19 @@ import json
 from functools import partial
 from pathlib import Path
 
-from openrlhf_math.cli.demo import MAX_NEW_TOKENS, SHORT_SFT_FLAGS, evaluate, teach_student, train
+from openrlhf_math.cli.demo import MAX_NEW_TOKENS, SHORT_SFT_FLAGS, evaluate, sft_flags, teach_student, train
 from openrlhf_math.cli.demo import teacher as served_teacher
 from openrlhf_math.cli.stages import Stages, stage
 from openrlhf_math.evaluation.compare import Result, read_run
 from openrlhf_math.experiments import rules, teacher
 from openrlhf_math.experiments.settings import Settings
-from openrlhf_math.runs.records import read_records
+from openrlhf_math.runs.records import read_objects, read_records
 
 CHECKS = "\nLet me check that again."
 END = "\n</think>"
 # The teacher has more weights than the student, and learns longer, from the same traces without their checks.
-TEACHER_FLAGS = (
-    "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "16", "--train.micro_batch_size", "16", "--train.max_epochs", "2", "--adam.lr", "2e-3",
-)  # fmt: skip
-TRACES_FLAGS = (
-    "--math.instruction", "", "--data.max_len", "256",
-    "--train.batch_size", "8", "--train.micro_batch_size", "8", "--train.max_epochs", "1", "--adam.lr", "5e-4",
-)  # fmt: skip
+TEACHER_FLAGS = sft_flags("16", "2", "2e-3")
+TRACES_FLAGS = sft_flags("8", "1", "5e-4")
 EVALUATED = ("--eval.steps", 4, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
 WAYS = {teacher.PLAIN: None, teacher.ALONE: ("--math.reward_coef", "0"), teacher.BOTH: ()}
 
@@ -56,7 +50,7 @@ def run_teacher(stages: Stages, settings: Settings) -> teacher.Findings:
 
 def taught_student(stages: Stages, seed: int) -> Path:
     """The folder of world/, problems/, traces/ and sft/ of a seed, which the experiments share."""
-    learn = partial(teach_student, partial("seed {}: {}".format, seed), seed=seed, sft_flags=SHORT_SFT_FLAGS)
+    learn = partial(teach_student, partial("seed {}: {}".format, seed), seed=seed, flags=SHORT_SFT_FLAGS)
     return stages.once(f"seed_{seed}/student", learn)
 
 
@@ -120,10 +114,6 @@ def _write(path: Path, rows: list[dict]) -> None:
         file.writelines(json.dumps({key: row[key] for key in ("problem", "response")}) + "\n" for row in rows)
 
 
-def _lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _trained(stages: Stages, seed: int, student: Path, name: str, flags: tuple, steps: int) -> Path:
     """The folder of a GRPO run, evaluated on the way."""
     world, folder = student / "world", name.lower().replace(" ", "_")
@@ -140,8 +130,8 @@ def _learn(student: Path, taught: Path, seed: int, budget: float, folder: Path) 
         "--problems", problems, "--output", folder / "traces", "--attempts", 4, "--max-tokens", MAX_NEW_TOKENS,
         "--temperature", "1", "--top-p", "1", "--instruction", "", "--seed", seed,
     )  # fmt: skip
-    texts = [row["problem"] for row in _lines(problems)]
-    verdicts = _lines(folder / "traces" / "verdicts.jsonl")
+    texts = [row["problem"] for row in read_objects(problems)]
+    verdicts = read_objects(folder / "traces" / "verdicts.jsonl")
     within = {(texts[row["row"] - 1], row["attempt"]) for row in first_of(verdicts, budget)}
     kept = [row for row in _kept(folder / "traces") if (row["problem"], row["attempt"]) in within]
     _write(folder / "train.jsonl", kept)

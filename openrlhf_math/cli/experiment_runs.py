@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from openrlhf_math.cli.demo import SAMPLING_FLAGS, SFT_FLAGS, attempt
 
 # run_rules, run_teacher: found by their names, as those below.
 from openrlhf_math.cli.experiment_distillation import (  # noqa: F401
+    EVALUATED,
     grpo,
     heldout,
     larger_teacher,
@@ -24,7 +26,7 @@ from openrlhf_math.data.tiny_world.server import read_story
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged, judge_all, read_recorded
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, tool
-from openrlhf_math.experiments.over_seeds import spread
+from openrlhf_math.experiments.over_seeds import EvaluatedRun, spread
 from openrlhf_math.experiments.settings import Settings
 from openrlhf_math.prm.measures import auc
 from openrlhf_math.rerank.steps import LINE_END, split_steps
@@ -39,8 +41,6 @@ SCORER = "likelihood"  # of the larger model
 CORRECTIONS = ("off", "tis")
 
 BY_STEPS = ("--math.difficulty_key", "difficulty")  # of a problem's answer
-EVAL_STEPS = 4
-EVALUATED = ("--eval.steps", EVAL_STEPS, "--eval.temperature", "1", "--eval.n_samples_per_prompt", "2")
 
 TOOL_SFT_FLAGS = (
     "--math.instruction", "", "--no-data.apply_chat_template", "--data.max_len", "128",
@@ -145,12 +145,12 @@ def run_curriculum(stages: Stages, settings: Settings) -> curriculum.Findings:
             "--math.curriculum", "staged", "--math.curriculum_stages", f"0:2,{third}:3,{2 * third}:4", *BY_STEPS
         ),
     }  # fmt: skip
-    runs: dict[str, list[curriculum.Run]] = {name: [] for name in orders}
+    runs: dict[str, list[EvaluatedRun]] = {name: [] for name in orders}
     for seed in range(settings.seeds):
         student = taught_student(stages, seed)
         for name, flags in orders.items():
             trained = _ordered(stages, seed, student, name, flags, settings.steps)
-            runs[name].append(curriculum.Run(_rows(trained), read_records(trained / "eval.jsonl").rows))
+            runs[name].append(EvaluatedRun(_rows(trained), read_records(trained / "eval.jsonl").rows))
     return curriculum.analyse(runs)
 
 
@@ -176,13 +176,13 @@ def run_mismatch(stages: Stages, settings: Settings) -> mismatch.Findings:
 
 def run_tool(stages: Stages, settings: Settings) -> tool.Findings:
     """Both ways from the same student, seed by seed."""
-    runs: dict[str, list[tool.Run]] = {name: [] for name in TOOL_WAYS}
+    runs: dict[str, list[EvaluatedRun]] = {name: [] for name in TOOL_WAYS}
     for seed in range(settings.seeds):
         student = stages.once(f"seed_{seed}/tool_student", partial(_teach_calls, seed=seed))
         for name, flags in TOOL_WAYS.items():
             trained = _with_tool(stages, seed, student, name, flags, settings.steps)
             rows, evaluations = (read_records(trained / file).rows for file in ("metrics.jsonl", "eval.jsonl"))
-            runs[name].append(tool.Run(rows, evaluations))
+            runs[name].append(EvaluatedRun(rows, evaluations))
     return tool.analyse(runs)
 
 
@@ -245,8 +245,5 @@ def _rows(trained: Path) -> list[dict]:
 
 
 def _judged(files: Iterable[Path]) -> list[list[Judged]]:
-    pool = GradingPool(RewardConfig(style="think"))
-    try:
+    with closing(GradingPool(RewardConfig(style="think"))) as pool:
         return [list(judge_all(read_recorded(file), pool)) for file in files]
-    finally:
-        pool.close()

@@ -5,7 +5,6 @@ An experiment writes its figure, its tables in Markdown and JSON, and the comman
 
 import argparse
 import json
-import math
 import shlex
 import subprocess
 import sys
@@ -15,9 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.data.files import atomic_write
-from openrlhf_math.errors import UserError
+from openrlhf_math.data.files import atomic_write, write_json
+from openrlhf_math.errors import UserError, at_least
 from openrlhf_math.report.table import as_markdown
+from openrlhf_math.runs.records import finite
 
 if TYPE_CHECKING:
     from openrlhf_math.experiments.settings import Settings
@@ -85,7 +85,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Repeat the poster's experiments with a tiny Qwen and synthetic problems, several seeds each, on\n"
         "a CPU: one command from random weights to a figure and a table with intervals.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     modes = parser.add_subparsers(dest="mode", required=True, metavar="EXPERIMENT")
     for name, what in WHAT.items():
@@ -204,20 +203,10 @@ def write_results(
     with atomic_write(stem.with_suffix(".md")) as file:
         file.write(as_markdown(experiment.TITLE, experiment.tables(found)))
         file.write(f"\n![{experiment.TITLE}]({stem.name}.png)\n")
-    with atomic_write(stem.with_suffix(".json")) as file:
-        file.write(json.dumps(_plain(asdict(found)) | {"seconds_of_all_commands": round(seconds)}, indent=2) + "\n")
+    write_json(stem.with_suffix(".json"), finite(asdict(found)) | {"seconds_of_all_commands": round(seconds)})
     with atomic_write(folder / COMMANDS) as file:
         file.write(ABOUT_COMMANDS)
         file.writelines(f"{shlex.join(['openrlhf-math', *command])}\n" for command in commands)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: NaN and infinity are null."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # `experiments speed`: the timing of `experiments efficiency` alone.
@@ -232,7 +221,6 @@ def _add_speed(modes: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="seconds that vLLM takes for all completions of a problem set, as `efficiency` measures them",
         description="Time the completions of a model.",
         epilog=SPEED_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--model", required=True, help="directory or hub name")
@@ -258,10 +246,8 @@ def _measure(args: argparse.Namespace) -> None:
     from openrlhf_math.modeling.model_folder import check_model, count_parameters
     from openrlhf_math.rewards import RewardConfig
 
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: give 0 or more")
-    if args.tensor_parallel < 1:
-        raise UserError(f"--tensor-parallel {args.tensor_parallel}: give 1 or more")
+    at_least(0, args, "seed")
+    at_least(1, args, "tensor_parallel")
     if not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: there is no directory {args.output.parent}")
     if args.output.is_dir():
@@ -284,7 +270,7 @@ def _measure(args: argparse.Namespace) -> None:
     asked = {name: value for name, value in asked.items() if value is not None}
     problems = sampled(read_set(args.benchmark, Reading(split=args.split)), {}, asked)
     enter_environment(settings.device, count_parameters(settings.model))
-    from openrlhf_math.experiments.speed import time_completions
+    from openrlhf_math.evaluation.evaluate import time_completions
 
     summary = time_completions(problems, settings)
     with atomic_write(args.output) as file:

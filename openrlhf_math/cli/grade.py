@@ -7,7 +7,7 @@ import heapq
 import json
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -18,6 +18,7 @@ from openrlhf_math.data.tables import Keys, read_table
 from openrlhf_math.errors import UserError, in_flags
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.rewards.outcome import LEAST_MEMORY
+from openrlhf_math.runs.progress import counted
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -50,7 +51,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "answer refers to it (multiple choice). The output keeps the order, with `outcome`, `reward`, `answer`,\n"
         "`seconds` and, where ungraded, `reason`.",
         epilog=FORMAT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "file", metavar="FILE", help="JSONL, a JSON array, CSV or Parquet, also .gz or .zst; - for standard input"
@@ -131,16 +131,12 @@ class Item:
 async def _grade_all(
     rows: Iterator[Item], output: TextIO | None, config: RewardConfig, summary: "Summary", keys: Keys
 ) -> None:
-    pool = GradingPool(config)
-    try:
-        with _progress() as advance:
-            async for item, grade in grade_rows(rows, pool):
-                summary.add(item.number, item.response, grade)
-                if output:
-                    output.write(json.dumps(item.row | _columns(grade, keys), default=str) + "\n")
-                advance()
-    finally:
-        pool.close()
+    with contextlib.closing(GradingPool(config)) as pool, counted("rows graded") as advance:
+        async for item, grade in grade_rows(rows, pool):
+            summary.add(item.number, item.response, grade)
+            if output:
+                output.write(json.dumps(item.row | _columns(grade, keys), default=str) + "\n")
+            advance()
 
 
 def read_rows(name: str, keys: Keys) -> Iterator[Item]:
@@ -243,15 +239,3 @@ def _replaced(path: Path | None) -> Iterator[TextIO | None]:
         except OSError as error:
             raise UserError(f"--output {path} cannot be written: {error.strerror}.") from None
         yield file
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[], None]]:
-    """A count of graded rows on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
-    columns, console = (TextColumn("{task.completed} rows graded"), TimeElapsedColumn()), Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda: bar.advance(task)

@@ -64,7 +64,7 @@ def _run(flat: argparse.Namespace) -> int:
 
     from openrlhf_math.checkpoints.folder import CheckpointError
     from openrlhf_math.colocation.layout import check_engine_args, enter_environment
-    from openrlhf_math.data.files import atomic_write
+    from openrlhf_math.data.files import write_json
     from openrlhf_math.grpo import inputs
     from openrlhf_math.grpo.advantages import find_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
@@ -146,8 +146,7 @@ def _run(flat: argparse.Namespace) -> int:
     resume.check_room(args)
     args.math.run_dir.mkdir(parents=True, exist_ok=True)
     inputs.write_prompts(args, sets, prompts, labels)
-    with atomic_write(args.math.run_dir / "config.json") as file:
-        file.write(json.dumps(json.loads(as_json(args)) | {resume.ROWS: problems}, indent=2) + "\n")
+    write_json(args.math.run_dir / "config.json", json.loads(as_json(args)) | {resume.ROWS: problems})
 
     from openrlhf_math.grpo.driver import train
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from openrlhf_math.rerank.endpoint_sampler import EndpointModel
     from openrlhf_math.rerank.verdicts import AskedScorerSettings
 
+CONCURRENCY = 32  # requests under way at once
 NO_SEED = "--extra-body '{\"seed\": null}'"
 
 
@@ -34,7 +35,7 @@ def add_endpoint_flags(parser: argparse.ArgumentParser, key_flag: str = "--api-k
         key_flag, dest="endpoint_key_env", metavar="VARIABLE",
         help="environment variable that holds the endpoint's key (OPENAI_API_KEY)",
     )  # fmt: skip
-    add("--concurrency", type=int, default=32, metavar="N", help="requests under way at once (%(default)s)")
+    add("--concurrency", type=int, default=CONCURRENCY, metavar="N", help="requests under way at once (%(default)s)")
     add_request_flags(add)
 
 
@@ -66,7 +67,7 @@ def endpoint_model(args: argparse.Namespace, key_flag: str = "--api-key-env") ->
 
     if not args.base_url:
         return None
-    endpoint = _endpoint(args, args.base_url, args.endpoint_key_env, api_key_env=key_flag)
+    endpoint = asked_endpoint(args, args.base_url, args.endpoint_key_env, api_key_env=key_flag, no_seed=NO_SEED)
     return EndpointModel(args.model, endpoint, getattr(args, "max_tokens", None) or 2048)
 
 
@@ -80,9 +81,9 @@ def asked_scorer(args: argparse.Namespace) -> "AskedScorerSettings":
     if not url:
         raise UserError(f"--scorer {args.scorer} asks a model at an endpoint; give its address as --scorer-base-url")
     key = args.scorer_api_key_env or (None if args.scorer_base_url else args.endpoint_key_env)
-    endpoint = _endpoint(
+    endpoint = asked_endpoint(
         args, url, key, base_url="--scorer-base-url", api_key_env="--scorer-api-key-env", model="--scorer-model",
-        max_tokens="",
+        max_tokens="", no_seed=NO_SEED,
     )  # fmt: skip
     try:
         return AskedScorerSettings(
@@ -95,29 +96,29 @@ def asked_scorer(args: argparse.Namespace) -> "AskedScorerSettings":
         raise UserError(str(error)) from None
 
 
-def _endpoint(args: argparse.Namespace, url: str, variable: str | None, **flags: str) -> "EndpointSettings":
+def asked_endpoint(args: argparse.Namespace, url: str, variable: str | None, **flags: str) -> "EndpointSettings":
     """flags: fields of `EndpointFlags`, where they have other names than usual."""
     from openrlhf_math.endpoint.settings import EndpointFlags, endpoint_settings
 
     return endpoint_settings(
         url,
         variable,
-        concurrency=args.concurrency,
+        concurrency=CONCURRENCY if args.concurrency is None else args.concurrency,
         request_timeout=args.request_timeout,
         tries=args.tries,
         requests_per_minute=args.requests_per_minute,
         tokens_per_minute=args.tokens_per_minute,
         extra_body=args.extra_body,
-        flags=EndpointFlags(**{"no_seed": NO_SEED} | flags),
+        flags=EndpointFlags(**flags),
     )
 
 
-CONCURRENCY, TIMEOUT = 16, 600.0
+JUDGE_CONCURRENCY, JUDGE_TIMEOUT = 16, 600.0
 NAMES = ("base_url", "model", "api_key_env", "concurrency", "requests_per_minute", "request_timeout", "extra_body")
 
 
 def add_judge_flags(
-    parser: argparse.ArgumentParser, what: str, concurrency: int = CONCURRENCY, timeout: float = TIMEOUT
+    parser: argparse.ArgumentParser, what: str, concurrency: int = JUDGE_CONCURRENCY, timeout: float = JUDGE_TIMEOUT
 ) -> None:
     """what: the judge decides. concurrency: requests at once; timeout: seconds for one; both where no flag says it."""
     add = parser.add_argument_group("judge", f"a model that decides {what}").add_argument
@@ -153,7 +154,7 @@ def judge_settings(args: argparse.Namespace) -> "JudgeSettings | None":
     from openrlhf_math.rerank.answer_judge import JudgeSettings
 
     model = given.pop("model")
-    defaults = {"concurrency": CONCURRENCY, "request_timeout": TIMEOUT}
+    defaults = {"concurrency": JUDGE_CONCURRENCY, "request_timeout": JUDGE_TIMEOUT}
     return JudgeSettings(model, judge_endpoint(**defaults | given))
 
 

@@ -165,7 +165,7 @@ def _broken(indent: str, command: str, remark: str | None, width: int) -> list[s
 
 def fit(parser: argparse.ArgumentParser) -> None:
     """Let the parser's help fit: texts wrapped, and a usage of what must be given."""
-    if parser.formatter_class is argparse.RawDescriptionHelpFormatter:
+    if parser.formatter_class is argparse.HelpFormatter:
         parser.formatter_class = WrappedHelp
     if parser.usage is None and not any(isinstance(each, argparse._SubParsersAction) for each in parser._actions):
         words = []

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeAlias
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.records import read_objects
 
 if TYPE_CHECKING:
     from openrlhf_math.prm.sources import LabelSettings
@@ -69,7 +70,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Label the steps of solutions, and train a process reward model on them.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
     _add_label(modes)
@@ -86,7 +86,6 @@ def _add_label(modes: Modes) -> None:
         help="step labels from completions, from people, or from a program",
         description="Label the steps of solutions.",
         epilog=LABEL_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="attempts, or labels in PRM800K's form: JSONL, JSON, CSV, Parquet")
@@ -208,7 +207,7 @@ def _train(flat: argparse.Namespace) -> None:
 def _show_training(args: SimpleNamespace) -> None:
     evaluations = args.math.run_dir / "eval.jsonl"
     if evaluations.exists():
-        last = json.loads(evaluations.read_text().splitlines()[-1])
+        last = read_objects(evaluations)[-1]
         auc = "-" if last["auc"] is None else f"{last['auc']:.3f}"
         print(
             f"held-out steps, step {last['step']}: accuracy {last['accuracy']:.1%}, AUC {auc} "
@@ -272,12 +271,9 @@ def read_settings(args: argparse.Namespace) -> "LabelSettings":
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error for sources that take their time. Yields a function (done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from openrlhf_math.runs.progress import terminal_bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with terminal_bar() as bar:
         shown: list = []
 
         def listen(done: int, total: int) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, at_least
 
 EPILOG = """examples:
   openrlhf-math report runs/demo                                        the demo's whole chain
@@ -24,7 +24,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Draw what runs have left: learning curves, time and memory by phase, evaluations with intervals,\n"
         "completions side by side with their grading, and the settings that differ.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", type=Path, help="a directory that a command of this project has written")
@@ -40,8 +39,7 @@ def run(args: argparse.Namespace) -> None:
 
     for flag, path, suffix in (("--output", args.output, ".html"), ("--markdown", args.markdown, ".md")):
         _check_writable(flag, path, suffix)
-    if args.samples < 0:
-        raise UserError(f"--samples {args.samples}: give 0 or more")
+    at_least(0, args, "samples")
     _check_drawing()
     found = find_runs(args.runs)
 

@@ -1,7 +1,6 @@
 """Flags that `solve` and `serve` share: the models, the strategy, the choosing rule and the budget."""
 
 import argparse
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from openrlhf_math.cli.model_flags import (
     with_tool,
 )
 from openrlhf_math.cli.parsing import accept_former_flags
-from openrlhf_math.errors import UserError, brief, in_flags
+from openrlhf_math.errors import UserError, at_least, brief, in_flags
 from openrlhf_math.rerank.agents import AGENTS, find_agents, panel
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, Aggregation, find_aggregation
 from openrlhf_math.rerank.budget import Limits
@@ -432,11 +431,11 @@ def _of_steps(name: str, steps: Steps) -> Strategy:
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    _at_least(args, 1, AT_LEAST_ONE)
+    at_least(1, args, *AT_LEAST_ONE)
     if args.attempts > MOST_ATTEMPTS:
         raise UserError(f"--attempts {args.attempts}: give at most {MOST_ATTEMPTS:,}")
-    _at_least(args, 0, ("refine", "abort_unsure"))
-    _at_least(args, 2, ("select_group",))
+    at_least(0, args, "refine", "abort_unsure")
+    at_least(2, args, "select_group")
     if args.select_votes > MOST_VOTES:
         raise UserError(f"--select-votes {args.select_votes}: give at most {MOST_VOTES}")
     if not 0 <= args.temperature < float("inf"):
@@ -445,10 +444,3 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1")
     if not 0 < args.seconds < float("inf"):
         raise UserError(f"--seconds {args.seconds}: give more than 0, and a number")
-
-
-def _at_least(args: argparse.Namespace, least: int, names: Iterable[str]) -> None:
-    for name in names:
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: give {least} or more")

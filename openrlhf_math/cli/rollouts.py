@@ -1,12 +1,12 @@
 """`openrlhf-math rollouts`: shows the completions that a GRPO run has kept."""
 
 import argparse
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from openrlhf_math.cli.parsing import shown_json
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.records import finite
 
 EPILOG = """conditions:
   reward<0.2 and truncated                 columns are compared with and, or, not and brackets
@@ -38,7 +38,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Show the completions of a GRPO step by group, with grade, reward, advantage and log-probability.\n"
         "`grpo --math.keep_rollouts` says which steps are kept.",
         epilog=EPILOG.format(columns=shown),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the run directory, a folder of rollouts, or one file")
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         found += [row for row in rows if holds is None or holds(row)]
     if args.json:
         for row in found:
-            print(shown_json(_finite(row)))
+            print(shown_json(finite(row)))
         return 0
     _show(found, total, list(files), args)
     return 0
@@ -102,12 +101,6 @@ def _ranges(steps: list[int]) -> str:
 
 def _kind(arrow: str) -> str:
     return {"string": "text", "large_string": "text", "bool": "switch"}.get(arrow, "number")
-
-
-def _finite(row: dict) -> dict:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
 
 
 def _completions(count: int) -> str:

@@ -20,7 +20,7 @@ from openrlhf_math.cli.rerank_flags import (
 )
 from openrlhf_math.colocation.layout import bindable, free_port
 from openrlhf_math.data.chat_date import line, settle
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, at_least
 
 if TYPE_CHECKING:
     from openrlhf_math.rerank.reranker import RerankerSettings
@@ -52,7 +52,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "attempts, their scores and a vote. The answer is returned as an OpenAI chat completion, with the\n"
         "votes in openrlhf_math. Prints its base URL on the first line and runs until it is stopped.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, IPv4 or IPv6 (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0: a free one (%(default)s)")
@@ -78,9 +77,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     how, each = method(args), limits(args)
-    for name, least in (("most_attempts", args.attempts), ("most_requests", 1)):
-        if getattr(args, name) < least:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give {least} or more")
+    at_least(args.attempts, args, "most_attempts")
+    at_least(1, args, "most_requests")
     parts = settings(args, KEY_FLAG)
     tool = getattr(parts.sampler, "tool", None)  # a model behind an endpoint has none
     if tool and tool.form == "template":

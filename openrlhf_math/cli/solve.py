@@ -14,7 +14,7 @@ from openrlhf_math.cli.parsing import shown_json
 from openrlhf_math.cli.rerank_flags import add_rerank_flags, check_there, limits, method, settings
 from openrlhf_math.cli.solve_output import SETTINGS, check_output, opened, settings_of, tokens_left
 from openrlhf_math.data.schema import text_error
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, at_least
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.solver import Method
 
@@ -46,7 +46,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "answers vote, and the best answer within the budget is given. Sampler, scorer and the actor that\n"
         "decides are Ray actors, on this machine or on the cluster in RAY_ADDRESS.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("problem", nargs="?", metavar="PROBLEM", help="its text; -: one a line of standard input")
     parser.add_argument(
@@ -87,8 +86,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("total_seconds", "total_tokens"):
         if getattr(args, name) is not None and not getattr(args, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give more than 0")
-    if args.max_problems is not None and args.max_problems < 1:
-        raise UserError(f"--max-problems {args.max_problems}: give 1 or more")
+    at_least(1, args, "max_problems")
     problems, golds = _problems(args)
     if args.resume and not args.output:
         raise UserError("--resume continues from --output; name the file of the run to resume")

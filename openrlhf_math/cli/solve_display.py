@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from openrlhf_math.rerank.reranker import Progress
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.runs.progress import terminal_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -50,13 +51,10 @@ class Bar:
 @contextmanager
 def bar(problems: int, attempts: int) -> Iterator[Bar]:
     """A `Bar` on standard error; silent where that is not a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as RichProgress
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with terminal_bar(*columns, transient=True) as progress:
         yield Bar(progress, problems, attempts)
 
 
@@ -184,11 +182,8 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
 
 
 def _right(lines: Sequence[dict], rewards: RewardConfig) -> list[bool]:
-    pool = GradingPool(rewards)
-    try:
+    with closing(GradingPool(rewards)) as pool:
         return [
             bool(line.get("text")) and pool.grade_now(line["text"], line["gold"], line["problem"]).outcome == "correct"
             for line in lines
         ]
-    finally:
-        pool.close()

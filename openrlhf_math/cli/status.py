@@ -41,7 +41,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Show the state of runs: running or how they ended, progress, speed, reward and lengths at the "
         "beginning and now, the newest checkpoint, the last evaluation, the command that resumes it. Only reads files.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run's directory")
     parser.add_argument("--json", action="store_true", help="a JSON array with an object a run")
@@ -70,8 +69,6 @@ def run(args: argparse.Namespace) -> None:
 
     from rich.console import Console
     from rich.live import Live
-
-    from openrlhf_math.cli.status import page
 
     console = Console(highlight=False, soft_wrap=True)
     if args.watch is None:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from openrlhf_math.data.files import claim_directory
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, at_least
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -35,8 +35,7 @@ def run(args: argparse.Namespace) -> None:
     args.directory = args.directory or args.output
     if args.directory.exists() and (not args.directory.is_dir() or any(args.directory.iterdir())):
         raise UserError(f"{args.directory} is not an empty directory; choose a new one")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: give 0 or more")
+    at_least(0, args, "seed")
     claim_directory("--output", args.directory)
     os.environ["DS_ACCELERATOR"] = "cpu"  # Transformers imports DeepSpeed, which would say that it found no GPU
     from transformers.utils import logging

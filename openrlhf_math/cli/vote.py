@@ -3,21 +3,22 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_math.cli.grade import add_keys, keys_of
 from openrlhf_math.data.tables import Keys
-from openrlhf_math.errors import UserError, in_flags
+from openrlhf_math.errors import UserError, at_least, in_flags
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
 from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rerank.confidence import MEASURES
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.runs.progress import counted
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
     from rich.table import Table
 
 EPILOG = """rows:
@@ -60,7 +61,6 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "with pass@1 and pass@k, and the savings of a vote that stops early. Equal answers vote\n"
         "together in any spelling. No model is loaded.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "file",
@@ -116,8 +116,7 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.subsets < 1:
         raise UserError(f"--subsets {args.subsets}: give at least 1")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: give 0 or more")
+    at_least(0, args, "seed")
     keep = args.keep_confident or KEEP
     for share in keep:
         if not 0 < share <= 1:
@@ -197,25 +196,14 @@ def _confident_entries(rules: dict, measures: list[str], keep: Iterable[float]) 
 
 
 def _judged(rows: Iterable, config: RewardConfig) -> list:
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
     from openrlhf_math.evaluation.recorded import judge_all
 
-    pool, console = GradingPool(config), Console(stderr=True)
-    columns = (TextColumn("{task.completed} problems graded"), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            return list(_advanced(judge_all(rows, pool), bar))
-    finally:
-        pool.close()
-
-
-def _advanced(judged: Iterable, bar: "Progress") -> Iterator:
-    task = bar.add_task("", total=None)
-    for one in judged:
-        yield one
-        bar.advance(task)
+    judged = []
+    with closing(GradingPool(config)) as pool, counted("problems graded") as advance:
+        for one in judge_all(rows, pool):
+            judged.append(one)
+            advance()
+    return judged
 
 
 def _check_plot(path: Path | None) -> None:

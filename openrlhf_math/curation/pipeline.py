@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from openrlhf_math.curation.alike import BANDS
-from openrlhf_math.curation.card import card
 from openrlhf_math.curation.job import Job, Workplace
 from openrlhf_math.curation.matching import KEYS_A_RANGE, follow_duplicates, pair_range, verify_piece
 from openrlhf_math.curation.plan import Benchmarks, Plan, read_benchmarks
 from openrlhf_math.curation.reading import read_piece
-from openrlhf_math.curation.summary import Summary, losses, summarise
+from openrlhf_math.curation.summary import Summary, card, losses, summarise
 from openrlhf_math.curation.suspects import ANSWERS, judge_suspects, write_suspects
 from openrlhf_math.curation.writing import write_piece
 from openrlhf_math.errors import UserError

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+import platform
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import metadata
 
 import pyarrow as pa
 
-from openrlhf_math.curation.card import versions
 from openrlhf_math.curation.decontaminate import BenchmarkProblem
 from openrlhf_math.curation.inputs import Input, Piece, find_inputs, reader_of_input, rows_of, split
 from openrlhf_math.curation.reading import excerpt
@@ -17,6 +18,8 @@ from openrlhf_math.data.schema import BrokenRow, read_row
 from openrlhf_math.data.tables import Damaged
 from openrlhf_math.errors import UserError, first_line
 from openrlhf_math.runs.progress import Progress, silent
+
+_PACKAGES = ("openrlhf_math", "pyarrow", "numpy", "rensa", "rapidfuzz", "xxhash", "mpmath", "ray", "datasets")
 
 
 @dataclass
@@ -39,6 +42,17 @@ class Plan:
             ],
             "versions": versions(),
         }
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 def find(settings: CurationSettings, progress: Progress = silent) -> Plan:

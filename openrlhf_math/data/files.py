@@ -2,14 +2,20 @@
 
 import contextlib
 import errno
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from openrlhf_math.errors import UserError
 
+if TYPE_CHECKING:
+    from pyarrow import Schema
+
+ROWS_AT_A_TIME = 1000
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -50,6 +56,22 @@ def named_when_complete(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """A file that is one value, complete or absent. Raises OSError if it cannot be written."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+
+
+def write_parquet(path: Path, rows: Iterable[dict], schema: "Schema") -> None:
+    """A Parquet file, complete or absent, of rows of which ROWS_AT_A_TIME are in memory. Raises OSError."""
+    from pyarrow import Table, parquet
+
+    left = iter(rows)
+    with named_when_complete(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        while batch := list(islice(left, ROWS_AT_A_TIME)):
+            writer.write_table(Table.from_pylist(batch, schema))
 
 
 def _umask() -> int:

@@ -52,18 +52,17 @@ def read_problems(
     problem_key: str | None,
     answer_key: str | None,
     split: str = "train",
-    flags: tuple[str, str] = ("--data.input_key", "--data.label_key"),
     needed: Iterable[str] = ("problem", "answer"),
 ) -> list[Problem]:
     """The problems of a set: a file, a folder, or a hub name.
 
     spec: `PLACE[@CONFIG][:SPLIT]`, as `data.places` takes it. problem_key, answer_key: the columns, None (or the usual
-    names `problem` and `answer`) where the set's layout or the usual names are to give them. flags: what the command
-    calls the two keys. needed: what there must be a column for; without an answer it is "". Raises UserError for a
-    missing or empty set, a broken row, or a missing column.
+    names `problem` and `answer`) where the set's layout or the usual names are to give them. needed: what there must be
+    a column for; without an answer it is "". Raises UserError for a missing or empty set, a broken row, or a missing
+    column.
     """
     columns = named_columns(problem_key, answer_key)
-    shown = dict(zip(("problem", "answer"), flags, strict=True))
+    shown = {"problem": "--data.input_key", "answer": "--data.label_key"}
     return [problem_of(spec, number, raw, row) for number, raw, row in read_set(spec, split, columns, shown, needed)]
 
 

@@ -8,13 +8,12 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
 from typing import Any
 
-from openrlhf_math.data.files import named_when_complete
+from openrlhf_math.data.files import write_parquet
 from openrlhf_math.data.prompts import chat
 from openrlhf_math.distill.collect import CORRECT, GRADED, Verdict, Verdicts, response_of
 from openrlhf_math.distill.keep import Attempt, Rule, is_unverified, length_of
@@ -24,7 +23,6 @@ from openrlhf_math.distill.yields import Point, Yield
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.journal import Journal
 
-ROWS_AT_A_TIME = 1000
 COLUMNS = {
     "problem": "the problem as its set gives it, without the instruction",
     "answer": "its gold answer",
@@ -47,7 +45,6 @@ def write_dataset(
     The file takes its name when it is whole. Raises UserError if the rule gives what it was not given.
     """
     import pyarrow
-    from pyarrow import parquet
 
     plain = all(isinstance(task.problem.problem, str) for task in tasks)
     schema = _schema(pyarrow, plain)
@@ -63,10 +60,7 @@ def write_dataset(
             yield from (_row(task, attempt, settings.model, plain) for attempt in chosen)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    left = rows()
-    with named_when_complete(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        while batch := list(islice(left, ROWS_AT_A_TIME)):
-            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+    write_parquet(path, rows(), schema)
     return kept
 
 

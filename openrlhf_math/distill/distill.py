@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.data.files import atomic_write, write_json
 from openrlhf_math.distill.collect import SET_ASIDE, Verdicts, Watcher, collect
 from openrlhf_math.distill.dataset import write_card, write_dataset
 from openrlhf_math.distill.keep import Rule, is_unverified
@@ -51,8 +51,7 @@ def distill(
             file.write(write_card(report, dict(sorted(licences.items())), command, verified))
         with atomic_write(output / "verdicts.jsonl") as file:
             file.writelines(json.dumps(row) + "\n" for row in _verdict_rows(tasks.asked, verdicts))
-        with atomic_write(output / "report.json") as file:
-            file.write(json.dumps(plain(report), indent=2) + "\n")
+        write_json(output / "report.json", plain(report))
     return report
 
 
@@ -93,8 +92,7 @@ async def _collect(
     tasks: Tasks, settings: DistillSettings, journal: Journal, teacher: Teacher, watcher: Watcher
 ) -> Verdicts:
     with contextlib.ExitStack() as stack:
-        pool = GradingPool(RewardConfig(style=settings.style))
-        stack.callback(pool.close)
+        pool = stack.enter_context(contextlib.closing(GradingPool(RewardConfig(style=settings.style))))
         with refused_if_unwritable(settings.output):
             rejects = stack.enter_context((settings.output / "rejects.jsonl").open("w", encoding="utf-8"))
             for problem in tasks.unparsable:

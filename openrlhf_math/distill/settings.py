@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from openrlhf_math.data.trace import Tags
 from openrlhf_math.endpoint.settings import EndpointSettings
+from openrlhf_math.errors import at_least
 from openrlhf_math.tools.settings import ToolSettings
 
 
@@ -31,10 +32,7 @@ class EngineSettings:
     def __post_init__(self) -> None:
         if self.engines < 0:
             raise ValueError(f"--engines {self.engines}: give 0 (one in this process) or more")
-        for flag in ("tensor_parallel", "max_context", "concurrency"):
-            value = getattr(self, flag)
-            if value is not None and value < 1:
-                raise ValueError(f"--{flag.replace('_', '-')} {value}: give 1 or more")
+        at_least(1, self, "tensor_parallel", "max_context", "concurrency", error=ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +77,7 @@ class DistillSettings:
     chat_date: str | None = None
 
     def __post_init__(self) -> None:
-        for flag in ("attempts", "max_tokens", "keep_n"):
-            value = getattr(self, flag)
-            if value is not None and value < 1:
-                raise ValueError(f"--{flag.replace('_', '-')} {value}: give 1 or more")
+        at_least(1, self, "attempts", "max_tokens", "keep_n", error=ValueError)
         if self.most_attempts < self.attempts:
             raise ValueError(
                 f"--max-attempts {self.most_attempts}: give --attempts ({self.attempts}) or more, or leave it out"

@@ -61,26 +61,7 @@ def workers_of(teacher: Teacher) -> int:
 
 
 _REGISTRY: Registry[Callable[[DistillSettings], Teacher]] = Registry()
-register_teacher = _REGISTRY.register  # of a function that makes a teacher of a run's settings
-
-
-@register_teacher("endpoint")
-def endpoint(settings: DistillSettings) -> Teacher:
-    return Endpoint(settings)
-
-
-@register_teacher("engine")
-def engine(settings: DistillSettings) -> Teacher:
-    from openrlhf_math.distill.engine import EngineTeacher
-
-    return EngineTeacher(settings)
-
-
-@register_teacher("recorded")
-def recorded(settings: DistillSettings) -> Teacher:
-    from openrlhf_math.distill.teachers import Recorded
-
-    return Recorded(settings)
+register_teacher = _REGISTRY.register  # of a class or a function that makes a teacher of a run's settings
 
 
 def find_teacher(name: str) -> Callable[[DistillSettings], Teacher]:
@@ -88,8 +69,9 @@ def find_teacher(name: str) -> Callable[[DistillSettings], Teacher]:
     return _REGISTRY.find("--teacher", name)
 
 
+@register_teacher("endpoint")
 class Endpoint:
-    """See `teachers.Teacher`."""
+    """See `Teacher`."""
 
     def __init__(self, settings: DistillSettings) -> None:
         endpoint = settings.endpoint
@@ -114,12 +96,20 @@ class Endpoint:
         )
 
 
+@register_teacher("engine")
+def engine(settings: DistillSettings) -> Teacher:
+    from openrlhf_math.distill.engine import EngineTeacher
+
+    return EngineTeacher(settings)
+
+
 # How a completion ended, by its `truncated`; CSV has it as text.
 _CUT: dict[bool | str | None, str] = {None: "stop", False: "stop", "false": "stop", True: "length", "true": "length"}
 
 
+@register_teacher("recorded")
 class Recorded:
-    """See `teachers.Teacher`. `--model` names a file or folder of rows with `problem` and `response`, or `responses`.
+    """See `Teacher`. `--model` names a file or folder of rows with `problem` and `response`, or `responses`.
 
     Attempt n at a problem is its n-th completion there. Raises UserError if the file cannot be read or used.
     """

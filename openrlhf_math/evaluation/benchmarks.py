@@ -14,7 +14,7 @@ from openrlhf_math.data.columns import Columns
 from openrlhf_math.data.problems import read_set
 from openrlhf_math.data.schema import Row
 from openrlhf_math.data.sources import SOURCES, Source
-from openrlhf_math.errors import UserError
+from openrlhf_math.errors import UserError, at_least
 from openrlhf_math.registry import Registry
 
 
@@ -38,9 +38,7 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        for flag in ("samples", "max_tokens"):
-            if getattr(self, flag) is not None and getattr(self, flag) < 1:
-                raise ValueError(f"--{flag.replace('_', '-')} {getattr(self, flag)}: give 1 or more")
+        at_least(1, self, "samples", "max_tokens", error=ValueError)
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"--temperature {self.temperature}: give 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
@@ -88,14 +86,7 @@ MOST_TOKENS = 32_768
 
 def register_benchmark(name: str, **defaults: Any) -> Callable[[Rows], Rows]:
     """Register a function that gives a benchmark's rows. defaults: as in `Sampling`."""
-    sampling = Sampling(**defaults)
-
-    def register(rows: Rows) -> Rows:
-        vars(rows)["sampling"] = sampling
-        BENCHMARKS[name] = rows
-        return rows
-
-    return register
+    return BENCHMARKS.register(name, sampling=Sampling(**defaults))
 
 
 def find_benchmark(name: str) -> Rows:

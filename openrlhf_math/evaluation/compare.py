@@ -46,14 +46,15 @@ def compare(first: Sequence[Result], second: Sequence[Result], seed: int) -> dic
     problems. p-value: `sign_flip_p_value`.
     """
     accuracies = [np.array([one.accuracy for one in run]) for run in (first, second)]
-    report = {"pass_at_1": _difference(accuracies[0], accuracies[1], seed)}
+    report = {"pass_at_1": difference(accuracies[0], accuracies[1], seed)}
     tokens = [np.array([one.tokens for one in run if one.tokens is not None]) for run in (first, second)]
     if len(tokens[0]) == len(first) and len(tokens[1]) == len(second):
-        report["completion_tokens"] = _difference(tokens[0], tokens[1], seed)
+        report["completion_tokens"] = difference(tokens[0], tokens[1], seed)
     return report
 
 
-def _difference(first: np.ndarray, second: np.ndarray, seed: int) -> Difference:
+def difference(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Difference:
+    """first, second: of each problem, float64 [problems], in the same order."""
     differences = second - first
     low, high = bootstrap_intervals(differences[:, None], seed)[0]
     return Difference(

@@ -1,4 +1,4 @@
-"""One evaluation: prompts, completions (a model's, or some made elsewhere), grades, and output files."""
+"""One evaluation: prompts, completions (a model's, or made elsewhere), grades and files; and the timing of a model."""
 
 import contextlib
 import hashlib
@@ -178,7 +178,6 @@ def _report(
 ) -> dict:
     """Grade a benchmark's completions and write them with the figures."""
     begun = time.time()
-    pool = GradingPool(settings.rewards)
     uses: Counter[str] = Counter()
 
     def counted() -> Iterator[Row]:
@@ -187,10 +186,8 @@ def _report(
                 uses.update(use)
             yield row
 
-    try:
+    with contextlib.closing(GradingPool(settings.rewards)) as pool:
         tallies = write_completions(folder, all_marked(counted(), pool, judge), settings.parquet)
-    finally:
-        pool.close()
     summary = {
         "benchmark": problems.name,
         "model": settings.model,
@@ -259,24 +256,24 @@ def score(
     if scorer:
         rows = _scored(rows, name, output, scorer)
     begun = time.time()
-    pool = GradingPool(rewards)
 
-    def marked(asked: "AnswerJudge | None") -> Iterator[Any]:
+    def marked(pool: GradingPool, asked: "AnswerJudge | None") -> Iterator[Any]:
         for one in all_marked(rows, pool, asked):
             advance()
             yield one
 
-    try:
-        with refused_if_unwritable(output), judging(judge, rewards, output) as asked:
-            tallies = write_completions(output, marked(asked), parquet)
-            rules = rules_of(tallies, find_aggregation(aggregation))
-            summary = {"benchmark": name, "style": rewards.style, "seed": seed, **choosing(scorer, aggregation)}
-            summary |= asked.figures(sum(len(one.judged.correct) for one in tallies)) if asked else {}
-            summary |= figures(tallies, seed, rules)
-            summary["seconds_grading"] = round(time.time() - begun, 3)
-            write_summary(output, summary)
-    finally:
-        pool.close()
+    with (
+        contextlib.closing(GradingPool(rewards)) as pool,
+        refused_if_unwritable(output),
+        judging(judge, rewards, output) as asked,
+    ):
+        tallies = write_completions(output, marked(pool, asked), parquet)
+        rules = rules_of(tallies, find_aggregation(aggregation))
+        summary = {"benchmark": name, "style": rewards.style, "seed": seed, **choosing(scorer, aggregation)}
+        summary |= asked.figures(sum(len(one.judged.correct) for one in tallies)) if asked else {}
+        summary |= figures(tallies, seed, rules)
+        summary["seconds_grading"] = round(time.time() - begun, 3)
+        write_summary(output, summary)
     return summary
 
 
@@ -286,9 +283,33 @@ def _scored(rows: list[Row], name: str, output: Path, scorer: ScorerSettings | A
     digest = hashlib.sha256()
     for _, row in keyed:
         digest.update(repr((row.problem, row.responses)).encode("utf-8", "backslashreplace"))
-    scores = ScoreJournal(output, scorer, digest.hexdigest()[:16])
-    try:
+    with contextlib.closing(ScoreJournal(output, scorer, digest.hexdigest()[:16])) as scores:
         scores.make(lambda: keyed)
         return [replace(row, scores=scores.of(key, row)) for key, row in keyed]
-    finally:
-        scores.close()
+
+
+WARM_UP = 32  # completions made before the clock runs: the first ones compile and allocate
+
+
+def time_completions(problems: ProblemSet, settings: EvalSettings) -> dict:
+    """Generate all completions once. Returns completions, tokens, and seconds.
+
+    They are those that `evaluate` would grade: the same prompts, seeds and limits. Starting the engine, reading
+    prompts, writing and grading are not in the seconds. Raises UserError if the model cannot serve the prompts.
+    """
+    prompts = tokenized(problems, settings)
+    problems = replace(problems, sampling=fitted(problems.sampling, prompts, settings))
+    context = context_needed({problems.name: (prompts, limit_of(problems.sampling))}, settings)
+    sampler = Sampler(settings, context)
+    stop = style_of(find_prompt(settings.prompt)).stop
+    requests = [
+        Request(number, sample, ids)
+        for number, ids in enumerate(prompts)
+        for sample in range(problems.sampling.samples)
+    ]
+    for _ in sampler.complete(requests[:WARM_UP], problems.sampling, stop):
+        pass
+    begun = time.perf_counter()
+    tokens = sum(completion.tokens for _, completion in sampler.complete(requests, problems.sampling, stop))
+    seconds = time.perf_counter() - begun
+    return {"model": settings.model, "completions": len(requests), "tokens": tokens, "seconds": round(seconds, 4)}

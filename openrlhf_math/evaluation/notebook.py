@@ -12,6 +12,7 @@ sentence that names the row.
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -99,11 +100,8 @@ def grade(
         responses, golds = _column(frame, response, "response"), _column(frame, gold, "gold")
         problems = _column(frame, problem, "problem") if problem in frame else None
     rows = _rows(responses, golds, problems)
-    pool = GradingPool(config)
-    try:
+    with closing(GradingPool(config)) as pool:
         found = list(in_order(lambda one: pool.grade_now(*one), rows, pool.config.workers + 1))
-    finally:
-        pool.close()
     if frame is None:
         return found
     names = ("outcome", "reward", "answer", "seconds", "reason")
@@ -164,10 +162,8 @@ def vote(
         correct = None if outcome in ("", "ungraded") else outcome == "correct"
         return Vote(answers[number], number, clusters.count(clusters[number]), correct)
 
-    try:
+    with closing(pool):
         found = list(in_order(voted, rows, pool.config.workers + 1))
-    finally:
-        pool.close()
     if frame is None:
         return found
     return frame.assign(**{name: [getattr(one, name) for one in found] for name in asdict(Vote(None, None, 0, None))})
@@ -195,11 +191,8 @@ def curate(
         settings = CurationSettings(sources=tuple(map(str, sources)), benchmarks=tuple(map(str, benchmarks)), **more)
     except ValueError as error:
         raise UserError(str(error)) from None
-    running = Workers(workers)
-    try:
+    with closing(Workers(workers)) as running:
         return run(find(settings), Path(output), running)
-    finally:
-        running.close()
 
 
 def compare(before: str | Path, after: str | Path, seed: int = 0) -> "dict[str, dict[str, Difference]]":

@@ -37,14 +37,7 @@ PROMPTS: Registry[Writer] = Registry()
 
 def register_prompt(name: str, **style: Any) -> Callable[[Writer], Writer]:
     """Register a way to write prompts. style: as in `Style`."""
-    goes_with = Style(**style)
-
-    def register(write: Writer) -> Writer:
-        vars(write)["style"] = goes_with
-        PROMPTS[name] = write
-        return write
-
-    return register
+    return PROMPTS.register(name, style=Style(**style))
 
 
 def find_prompt(name: str) -> Writer:

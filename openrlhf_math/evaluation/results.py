@@ -1,24 +1,20 @@
 """Files of an evaluation: every completion with its grade, the figures, and the state from which it resumes."""
 
 import json
-import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.data.files import atomic_write, write_json, write_parquet
 from openrlhf_math.evaluation.figures import Marked, Tally
 from openrlhf_math.evaluation.problem_sets import ProblemSet, Question
 from openrlhf_math.evaluation.settings import EvalSettings
 from openrlhf_math.rerank.roles import Completion
 from openrlhf_math.runs.journal import Journal, open_journal, refused_if_unwritable
-from openrlhf_math.runs.records import json_line
+from openrlhf_math.runs.records import finite, json_line
 
 COMPLETIONS, SUMMARY, PARQUET = "completions.jsonl", "summary.json", "completions.parquet"
-BATCH_ROWS = 1000
 
 
 def write_completions(folder: Path, marked: Iterable[Marked], parquet: bool) -> list[Tally]:
@@ -36,8 +32,7 @@ def write_completions(folder: Path, marked: Iterable[Marked], parquet: bool) -> 
 
 def write_summary(folder: Path, summary: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / SUMMARY) as file:
-        file.write(json.dumps(summary, indent=2) + "\n")
+    write_json(folder / SUMMARY, summary)
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -66,22 +61,14 @@ def rows_of(number: int, marked: Marked) -> Iterator[dict]:
             "answer_cluster": marked.judged.answer_clusters[index],
             "reason": grade.reason,
             **(row.tool[index] if row.tool else {}),
-            **({"scores": _finite(row.scores[index])} if row.scores else {}),
+            **({"scores": finite(row.scores[index])} if row.scores else {}),
             **({"confidence": row.confidence[index]} if row.confidence else {}),
             **row.labels,
         }
 
 
-def _finite(score: Any) -> Any:
-    """NaN and infinity are None in JSON: the lowest score, as elsewhere."""
-    if isinstance(score, list):
-        return [_finite(step) for step in score]
-    return score if score is None or math.isfinite(score) else None
-
-
 def _write_parquet(source: Path, target: Path) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     names = {"problem_index": pa.int64(), "sample": pa.int64(), "tokens": pa.int64(), "answer_cluster": pa.int64()}
     names |= {"tool_calls": pa.int64(), "tool_failed": pa.int64(), "tool_seconds": pa.float64()}
@@ -90,16 +77,7 @@ def _write_parquet(source: Path, target: Path) -> None:
         rows = map(json.loads, file)
         first = next(rows)
         schema = pa.schema([(name, names.get(name, pa.string())) for name in first])
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
-                batch = [first]
-                while batch := batch + list(islice(rows, BATCH_ROWS)):
-                    writer.write_table(pa.Table.from_pylist(list(map(_plain, batch)), schema=schema))
-                    batch = []
-            os.replace(unfinished, target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_parquet(target, map(_plain, chain([first], rows)), schema)
 
 
 def _plain(row: dict) -> dict:

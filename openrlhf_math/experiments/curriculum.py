@@ -8,21 +8,13 @@ from statistics import fmean
 import numpy as np
 
 from openrlhf_math.experiments import figure, words
-from openrlhf_math.experiments.over_seeds import Band, Spread, band, scaled, spread
+from openrlhf_math.experiments.over_seeds import Band, EvaluatedRun, Spread, band, evaluated_pass_at_1, scaled, spread
 from openrlhf_math.report.table import Table, percent
 
 TITLE = "GRPO by curriculum"
 PLAIN = "uniform"  # that the others are measured against
 AT_END = 3  # evaluations that an accuracy is the mean of: one moves by chance
 COLOURS = {PLAIN: "#7a7a7a", "window": "#1b6ca8", "staged": "#d98a1f"}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A GRPO run: a record a step, and one an evaluation on held-out problems."""
-
-    rows: list[dict]
-    evaluations: list[dict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +70,7 @@ def times_fewer(plain: Sequence[float], others: Sequence[float]) -> Spread | Non
     return spread([base / other for base, other in zip(plain, others, strict=True)])
 
 
-def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
+def analyse(runs: Mapping[str, Sequence[EvaluatedRun]]) -> Findings:
     """runs: by order, one a seed; `PLAIN` is among them."""
     curves = {name: [curve(run) for run in same] for name, same in runs.items()}
     targets = [min(curve.accuracy[-1] for curve in same) for same in zip(*curves.values(), strict=True)]
@@ -102,7 +94,7 @@ def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
     return Findings(len(targets), orders[0].mixed.steps[-1], targets, orders)
 
 
-def curve(run: Run, window: int = AT_END, start: float | None = None) -> Curve:
+def curve(run: EvaluatedRun, window: int = AT_END, start: float | None = None) -> Curve:
     """Of a run's evaluations on held-out problems, each point the mean of `window`.
 
     start: accuracy before the first step, the curve's first point; None to begin with the evaluations.
@@ -112,7 +104,7 @@ def curve(run: Run, window: int = AT_END, start: float | None = None) -> Curve:
         tokens = row["completion_length"] * row["rollout/num_samples"]
         spent[row["step"]] = spent[row["step"] - 1] + tokens
     steps = [row["step"] for row in run.evaluations]
-    accuracy = [_pass_at_1(row) for row in run.evaluations]
+    accuracy = [evaluated_pass_at_1(row) for row in run.evaluations]
     if start is not None:
         steps, accuracy = [0, *steps], [start, *accuracy]
     window = min(window, len(steps))
@@ -125,11 +117,6 @@ def curve(run: Run, window: int = AT_END, start: float | None = None) -> Curve:
 
 def _fewer(one: Order) -> str:
     return words.over_seeds(one.fewer_tokens) if one.fewer_tokens and one.name != PLAIN else "-"
-
-
-def _pass_at_1(row: dict) -> float:
-    (value,) = (value for name, value in row.items() if name.endswith("_pass1"))
-    return value
 
 
 def tables(found: Findings) -> list[Table]:

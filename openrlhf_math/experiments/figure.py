@@ -72,7 +72,7 @@ def draw_bars(
 
 
 def draw_estimates(axes: "Axes", names: Sequence[str], estimates: Sequence, colours: Sequence[str]) -> None:
-    """A point a name with its 95% interval. estimates: `heldout.Estimate`, or None where there is none."""
+    """A point a name with its 95% interval. estimates: `over_seeds.Estimate`, or None where there is none."""
     for place, (one, colour) in enumerate(zip(estimates, colours, strict=True)):
         if one is None:
             continue

@@ -34,6 +34,14 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluatedRun:
+    """A GRPO run: a record a step, and one an evaluation on held-out problems."""
+
+    rows: list[dict]
+    evaluations: list[dict]
+
+
+@dataclass(frozen=True, slots=True)
 class Band:
     """A curve: at each step the mean over seeds, the lowest and the highest."""
 
@@ -63,6 +71,12 @@ def band(runs: Sequence[list[dict]], name: str) -> Band:
 def values_of(rows: list[dict], name: str) -> list[float]:
     """A figure of all records that have it."""
     return [value for row in rows if (value := number(row, name)) is not None]
+
+
+def evaluated_pass_at_1(row: dict) -> float:
+    """Of a run's record of an evaluation on one set of problems."""
+    (value,) = (value for name, value in row.items() if name.endswith("_pass1"))
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openrlhf_math.evaluation.compare import Difference
-from openrlhf_math.evaluation.estimates import bootstrap_intervals, sign_flip_p_value
+from openrlhf_math.evaluation.compare import Difference, difference
+from openrlhf_math.evaluation.estimates import bootstrap_intervals
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.evaluation.voting import Entry, accuracies, numbers_of_attempts, passes
 from openrlhf_math.experiments import figure, words
@@ -54,7 +54,7 @@ def analyse(judged: Sequence[list[Judged]], auc: Spread | None) -> Findings:
     oracle = passes(problems, ks)
     columns = {ONE: oracle[:, :1], **by_rule, ANY: oracle}
     at_all = {name: values[:, -1] for name, values in by_rule.items()}
-    against = {name: _difference(at_all[MAJORITY], values) for name, values in at_all.items() if name != MAJORITY}
+    against = {name: difference(at_all[MAJORITY], values) for name, values in at_all.items() if name != MAJORITY}
     curves = {name: _estimates(values) for name, values in columns.items()}
     return Findings(len(judged), len(problems), ks, curves, against, auc)
 
@@ -63,14 +63,6 @@ def _estimates(scores: np.ndarray) -> list[Estimate]:
     """scores: [problems, ks]."""
     means, bounds = scores.mean(axis=0).tolist(), bootstrap_intervals(scores).tolist()
     return [Estimate(mean, tuple(ends)) for mean, ends in zip(means, bounds, strict=True)]
-
-
-def _difference(first: np.ndarray, second: np.ndarray) -> Difference:
-    moved = second - first
-    (bounds,) = bootstrap_intervals(moved[:, None]).tolist()
-    return Difference(
-        float(first.mean()), float(second.mean()), float(moved.mean()), tuple(bounds), sign_flip_p_value(moved)
-    )
 
 
 def tables(found: Findings) -> list[Table]:

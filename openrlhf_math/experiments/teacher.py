@@ -13,6 +13,7 @@ from openrlhf_math.experiments.over_seeds import (
     Band,
     BySeed,
     Estimate,
+    EvaluatedRun,
     Spread,
     band,
     differences,
@@ -75,7 +76,7 @@ def analyse(students: BySeed, teachers: BySeed, runs: Mapping[str, Sequence[Run]
     starts = [pass_at_1([one]).value for one in students]
     curves = {
         name: [
-            curriculum.curve(curriculum.Run(run.rows or [], run.evaluations or []), window=1, start=start)
+            curriculum.curve(EvaluatedRun(run.rows or [], run.evaluations or []), window=1, start=start)
             for run, start in zip(same, starts, strict=True)
         ]
         for name, same in runs.items()

@@ -6,21 +6,20 @@ from pathlib import Path
 from statistics import median
 
 from openrlhf_math.experiments import figure, words
-from openrlhf_math.experiments.over_seeds import Band, Spread, band, spread, values_of
+from openrlhf_math.experiments.over_seeds import (
+    Band,
+    EvaluatedRun,
+    Spread,
+    band,
+    evaluated_pass_at_1,
+    spread,
+    values_of,
+)
 from openrlhf_math.report.table import Table, percent
 
 TITLE = "GRPO with Python as a tool"
 WITH, WITHOUT = "with the tool", "without"
 COLOURS = {WITH: "#1b6ca8", WITHOUT: "#7a7a7a"}
-HELD_OUT = "_pass1"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A GRPO run: a record a step, and one an evaluation on held-out problems."""
-
-    rows: list[dict]
-    evaluations: list[dict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Findings:
     ways: list[Way]
 
 
-def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
+def analyse(runs: Mapping[str, Sequence[EvaluatedRun]]) -> Findings:
     """runs: by way, one a seed."""
     ways = [_way(name, same) for name, same in runs.items()]
     first = next(iter(runs.values()))
@@ -62,7 +61,7 @@ def analyse(runs: Mapping[str, Sequence[Run]]) -> Findings:
     return Findings(len(first), ways[0].accuracy.steps[-1], completions, ways)
 
 
-def _way(name: str, runs: Sequence[Run]) -> Way:
+def _way(name: str, runs: Sequence[EvaluatedRun]) -> Way:
     def last(what: str) -> Spread | None:
         values = [values_of(run.rows, what)[-1:] for run in runs]
         return spread([one for (one,) in values]) if all(values) else None
@@ -74,18 +73,13 @@ def _way(name: str, runs: Sequence[Run]) -> Way:
         accuracy=band([run.rows for run in runs], "accuracy"),
         calls=band([run.rows for run in runs], "tool/calls") if last("tool/calls") else None,
         begun=spread([values_of(run.rows, "accuracy")[0] for run in runs]),
-        heldout=spread([_heldout(run.evaluations[-1]) for run in runs]),
+        heldout=spread([evaluated_pass_at_1(run.evaluations[-1]) for run in runs]),
         calls_at_end=last("tool/calls"),
         failed_at_end=last("tool/failed_rate"),
         tool_tokens=last("tool/token_share"),
         tokens=tokens,
         step_seconds=spread([median(values_of(run.rows[1:] or run.rows, "timing/step_total")) for run in runs]),
     )
-
-
-def _heldout(row: dict) -> float:
-    (value,) = (value for name, value in row.items() if name.endswith(HELD_OUT))
-    return value
 
 
 def tables(found: Findings) -> list[Table]:

@@ -3,19 +3,15 @@
 from openrlhf_math.grpo.generation import ASYNCHRONOUS
 from openrlhf_math.grpo.objective import CONSTANT_LENGTH
 from openrlhf_math.training.lora import LORA
+from openrlhf_math.training.short_help import CHECKPOINTS
 
-CHECKPOINTS = {
+OF_A_RUN = CHECKPOINTS | {
     "ckpt.save_steps": "steps between checkpoints; -1 for none, 1 to lose at most the current step (default: as often "
     "as saving takes at most 5%% of the time)",
-    "ckpt.load_enable": "resume from the newest complete checkpoint of this run, or start if there is none",
     "ckpt.path": "directory of the checkpoints, on a disk that all nodes share (default: checkpoints in the run "
     "directory)",
-    "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
     "ckpt.max_num": "checkpoints to keep besides the best by evaluation; the oldest is deleted when the next is "
     "complete",
-    "ckpt.max_mem": "GiB that checkpoints may take",
-    "ckpt.save_hf": "save the model with each checkpoint",
-    "ckpt.disable_ds": "with --ckpt.save_hf: save only the model, from which a run cannot be resumed",
     "logger.wandb.run_name": "name of the run, also in TensorBoard (default: the name of the run directory)",
 }
 
@@ -110,4 +106,4 @@ REFUSED = dict.fromkeys(ASYNCHRONOUS, "refused; --math.overlap 1 trains and gene
     "rollout.vllm_generate_batch_size": "must be --rollout.batch_size, or 0: engines are asked for a batch at a time",
 }
 
-HELP = CHECKPOINTS | OBJECTIVE | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC | REFUSED  # by dotted flag
+HELP = OF_A_RUN | OBJECTIVE | LOSS | PROMPTS | LORA | PADDED_BATCHES | DEVICES | CRITIC | REFUSED  # by dotted flag

@@ -13,9 +13,8 @@ from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import code_names
 from openrlhf_math.modeling.model_folder import load_tokenizer
 from openrlhf_math.modeling.model_kind import read_config
-from openrlhf_math.rerank.encoding import Encoded
 from openrlhf_math.rerank.scorers import architecture, causal_architecture, check_labels, step_separator
-from openrlhf_math.rerank.steps import LINE_END, encode_prm, encode_trl, split_steps
+from openrlhf_math.rerank.steps import LINE_END, Encoded, encode_prm, encode_trl, split_steps
 from openrlhf_math.sft.inputs import MODEL_FLAG
 
 if TYPE_CHECKING:

@@ -3,19 +3,17 @@
 import contextlib
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.data.files import ROWS_AT_A_TIME, atomic_write, named_when_complete, write_json
 from openrlhf_math.errors import UserError
 from openrlhf_math.prm.rows import Rejected, Solution
 from openrlhf_math.prm.sources import LabelSettings, Listener, Source
 from openrlhf_math.runs.journal import refused_if_unwritable
 
-ROWS_AT_A_TIME = 1000
 FORMATS = ("parquet", "jsonl")
 
 
@@ -45,25 +43,20 @@ def _parquet(path: Path) -> Iterator[Callable[[Solution], None]]:
     schema = pyarrow.schema(
         {"problem": text, "steps": pyarrow.list_(text), "labels": pyarrow.list_(number), "source": text}
     )
-    unfinished = path.with_name(f".{path.name}.unfinished")
     waiting: list[dict] = []
-    try:
-        with parquet.ParquetWriter(unfinished, schema, compression="zstd") as file:
+    with named_when_complete(path) as unfinished, parquet.ParquetWriter(unfinished, schema, compression="zstd") as file:
 
-            def flush() -> None:
-                file.write_table(pyarrow.Table.from_pylist(waiting, schema))
-                waiting.clear()
+        def flush() -> None:
+            file.write_table(pyarrow.Table.from_pylist(waiting, schema))
+            waiting.clear()
 
-            def add(solution: Solution) -> None:
-                waiting.append(solution.as_row())
-                if len(waiting) == ROWS_AT_A_TIME:
-                    flush()
+        def add(solution: Solution) -> None:
+            waiting.append(solution.as_row())
+            if len(waiting) == ROWS_AT_A_TIME:
+                flush()
 
-            yield add
-            flush()
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield add
+        flush()
 
 
 def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
@@ -106,8 +99,8 @@ def label(settings: LabelSettings, source: Source, listen: Listener) -> dict:
             why = reasons.most_common(1)[0][0]
             raise UserError(f"{named}: no row could be labelled: {why}; see {output / 'rejects.jsonl'}")
     report = {"source": settings.source, "files": settings.files, "counts": counts, "reasons": reasons}
-    with refused_if_unwritable(output), atomic_write(output / "report.json") as file:
-        file.write(json.dumps(report, indent=2) + "\n")
+    with refused_if_unwritable(output):
+        write_json(output / "report.json", report)
     return report
 
 

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -110,8 +110,7 @@ def label_by_rollouts(
     of_attempt = {attempt.place: _beginnings(attempt, settings.separator) for attempt in attempts}
     wanted = list({beginning.key: beginning for each in of_attempt.values() for beginning in each}.values())
     with ExitStack() as stack:
-        pool = GradingPool(RewardConfig(style=rollouts.style))
-        stack.callback(pool.close)
+        pool = stack.enter_context(closing(GradingPool(RewardConfig(style=rollouts.style))))
         with _journal(settings.output, rollouts) as journal:
             _grade_whole(wanted, journal, pool)
             wanted = [each for each in wanted if (each.key, WHOLE) not in journal]
@@ -245,12 +244,7 @@ def start_engine(settings: RolloutSettings) -> Engine:
     )
 
 
-@contextmanager
-def _journal(output: Path, settings: RolloutSettings) -> Iterator[Journal]:
+def _journal(output: Path, settings: RolloutSettings) -> AbstractContextManager[Journal]:
     """The journal of `output`. Raises UserError if it holds completions of other settings."""
     identity = {name: value for name, value in asdict(settings).items() if name not in FREE}
-    journal = open_journal(output, identity)
-    try:
-        yield journal
-    finally:
-        journal.close()
+    return closing(open_journal(output, identity))

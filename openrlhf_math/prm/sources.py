@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from openrlhf_math.data.tiny_world.problems import check_lines
 from openrlhf_math.data.tiny_world.server import read_story
+from openrlhf_math.errors import at_least
 from openrlhf_math.prm.rows import Rejected, Solution, read_attempts, read_lines
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.steps import BLANK_LINE
@@ -44,10 +45,9 @@ class RolloutSettings:
     chat_date: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("completions", "max_tokens", "max_context", "concurrency", "tensor_parallel"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
+        at_least(
+            1, self, "completions", "max_tokens", "max_context", "concurrency", "tensor_parallel", error=ValueError
+        )
         if self.temperature <= 0:
             raise ValueError(f"--temperature {self.temperature}: completions must differ; give more than 0")
         if not 0 < self.top_p <= 1:

@@ -22,7 +22,7 @@ from openrlhf_math.patches.patch import substituted
 from openrlhf_math.prm.forms import Form
 from openrlhf_math.prm.measures import step_measures
 from openrlhf_math.prm.model import read_at
-from openrlhf_math.rerank.encoding import Encoded
+from openrlhf_math.rerank.steps import Encoded
 from openrlhf_math.runs.records import append_jsonl
 from openrlhf_math.sft.trainer import RecordingTrainer
 

@@ -13,13 +13,15 @@ from openrlhf_math.modeling.families import Family
 from openrlhf_math.prm.forms import Form, form_of
 from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.launch import (
-    GIB,
     be_a_launcher,
+    checkpoint_line,
     draw_losses,
+    loss_figure,
     losses_of,
     model_state_bytes,
     path_line,
     run_upstreams_command,
+    states_line,
 )
 from openrlhf_math.sft.settings import is_first, processes
 
@@ -41,10 +43,8 @@ def print_plan(args: SimpleNamespace, form: Form | None, family: Family | None) 
     print(path_line(args, family))
     if args.math.parameters:
         states = model_state_bytes(args.math.parameters, ranks, args.ds.zero_stage, args.ds.adam_offload)
-        where = ", Adam's in CPU memory" if args.ds.adam_offload else ""
-        print(f"model states: {states / GIB:.1f} GiB on each device{where}; activations come on top")
-    saves = args.ckpt.save_steps
-    print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
+        print(f"{states_line(states, args.ds.adam_offload)}; activations come on top")
+    print(checkpoint_line(args.ckpt.save_steps))
 
 
 def _served(form: Form) -> str:
@@ -55,31 +55,20 @@ def _served(form: Form) -> str:
 
 def plot_training(run_dir: Path, title: str) -> None:
     """Draw metrics.jsonl (and eval.jsonl, if there is one) into prm.png."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     records, evaluations = losses_of(run_dir / "metrics.jsonl"), losses_of(run_dir / "eval.jsonl")
     if not records:
         return
     columns = 2 if evaluations else 1
-    figure, panels = pyplot.subplots(1, columns, figsize=(6 * columns, 4.2), layout="constrained", squeeze=False)
-    (loss, *others) = panels[0]
-    draw_losses(loss, records, evaluations, "held-out")
-    loss.set(xlabel="step (one gradient update)", ylabel="cross entropy (nats a solution step)", ylim=(0, None))
-    if evaluations:
-        at = [each["step"] for each in evaluations]
-        for name, colour in (("accuracy", "tab:green"), ("auc", "tab:red")):
-            others[0].plot(at, [each[name] for each in evaluations], "o-", color=colour, label=name)
-        others[0].axhline(evaluations[-1]["right"], color="grey", linestyle=":", label="share of right steps")
-        others[0].set(xlabel="step (one gradient update)", ylabel="of held-out solution steps", ylim=(None, 1))
-    for panel in panels[0]:
-        panel.grid(alpha=0.3)
-        panel.legend()
-    figure.suptitle(title)
-    figure.savefig(run_dir / "prm.png", dpi=150)
-    pyplot.close(figure)
+    with loss_figure(run_dir / "prm.png", columns, (6 * columns, 4.2)) as (loss, *others):
+        loss.figure.suptitle(title)
+        draw_losses(loss, records, evaluations, "held-out")
+        loss.set(xlabel="step (one gradient update)", ylabel="cross entropy (nats a solution step)", ylim=(0, None))
+        if evaluations:
+            at = [each["step"] for each in evaluations]
+            for name, colour in (("accuracy", "tab:green"), ("auc", "tab:red")):
+                others[0].plot(at, [each[name] for each in evaluations], "o-", color=colour, label=name)
+            others[0].axhline(evaluations[-1]["right"], color="grey", linestyle=":", label="share of right steps")
+            others[0].set(xlabel="step (one gradient update)", ylabel="of held-out solution steps", ylim=(None, 1))
 
 
 def train(args: SimpleNamespace) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.chat_date import checked_date
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.data.files import atomic_write, write_json
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.families import check_window, positions
@@ -152,8 +152,7 @@ def _write(run_dir: Path, rows: dict[str, Rows], config: dict) -> None:
             file.writelines(json.dumps(row.as_row(), ensure_ascii=False) + "\n" for row in found.kept)
         with atomic_write(run_dir / f"rejects_{part}.jsonl") as file:
             file.writelines(json.dumps({"place": one.place, "reason": one.reason}) + "\n" for one in found.rejected)
-    with atomic_write(run_dir / "config.json") as file:
-        file.write(json.dumps(config, indent=2) + "\n")
+    write_json(run_dir / "config.json", config)
 
 
 def _file(run_dir: Path, part: str) -> Path:

@@ -37,13 +37,6 @@ HELP = {
     "train.micro_batch_size": "solutions that a process takes at once, as one row without padding",
     "train.seed": "seed of the order of rows and of the new head",
     "ckpt.save_steps": "steps between checkpoints; -1 for none",
-    "ckpt.load_enable": "resume from the newest complete checkpoint of this run, or start if there is none",
-    "ckpt.path": "directory of the checkpoints (default: checkpoints in the run directory)",
-    "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
-    "ckpt.max_num": "checkpoints to keep; the oldest is deleted once the next is complete",
-    "ckpt.save_hf": "save the model with each checkpoint",
-    "logger.logging_steps": "steps between TensorBoard's points",
-    "logger.tensorboard_dir": "directory of TensorBoard's records (default: tensorboard in the run directory)",
     "ds.attn_implementation": "no effect: rows without padding use an attention of this package",
 }
 
@@ -71,7 +64,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         (),
         (),
     )
-    explain(parser, HELP | dict.fromkeys(WITHOUT_MEANING, argparse.SUPPRESS))
+    explain(parser, sft_settings.OF_A_RUN | HELP | dict.fromkeys(WITHOUT_MEANING, argparse.SUPPRESS))
     group = parser.add_argument_group("run")
     group.add_argument(
         "--math.run_dir", default="runs/prm", help="directory of the run: config.json, metrics.jsonl, prm.png, model"

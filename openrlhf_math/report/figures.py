@@ -4,8 +4,17 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from openrlhf_math.report.curves import GRPO, OPENRLHF_EVALUATION, TUNING, Curve
-from openrlhf_math.report.plots import COLOURS, Plot, drawing, line_style, single_points
+from openrlhf_math.report.plots import (
+    COLOURS,
+    GRPO,
+    OPENRLHF_EVALUATION,
+    TUNING,
+    Curve,
+    Plot,
+    drawing,
+    line_style,
+    single_points,
+)
 from openrlhf_math.report.runs import Training
 from openrlhf_math.report.table import Table, percent, plain
 from openrlhf_math.runs.records import number

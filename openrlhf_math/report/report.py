@@ -6,7 +6,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from openrlhf_math.report.curves import GRPO, TUNING, Curve, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines, reranked_tables
 from openrlhf_math.report.figures import (
     NAMES,
@@ -17,7 +16,17 @@ from openrlhf_math.report.figures import (
     training_headlines,
     tuning_table,
 )
-from openrlhf_math.report.plots import SERIES, Plot, plot, single_points
+from openrlhf_math.report.plots import (
+    GRPO,
+    SERIES,
+    TUNING,
+    Curve,
+    Plot,
+    evaluation_curves,
+    part_curves,
+    plot,
+    single_points,
+)
 from openrlhf_math.report.runs import Evaluation, Found, Training, all_settings, differences
 from openrlhf_math.report.samples import Samples, groups_of, samples_of, ungraded_of
 from openrlhf_math.report.table import INTERVAL, Interval, Opening, Table, visible

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from openrlhf_math.checkpoints.folder import flat
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import FIGURES, UNGRADED_FILE, renamed
 from openrlhf_math.report.table import Table
@@ -191,23 +192,20 @@ SECRETS = ("key", "api_key", "token", "password", "secret")
 MISSING = "-"
 
 
-def flat(settings: dict, prefix: str = "") -> dict[str, str]:
+def shown(settings: dict) -> dict[str, str]:
     """Dotted names and values as text, as flags have them. Secrets are left out, should a file hold any."""
-    found: dict[str, str] = {}
-    for name, value in settings.items():
-        dotted = f"{prefix}{name}"
-        if isinstance(value, dict):
-            found |= flat(value, f"{dotted}.")
-        elif dotted not in NEVER_SHOWN and name not in SECRETS:
-            found[dotted] = value if isinstance(value, str) else json.dumps(value)
-    return found
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in flat(settings)
+        if name not in NEVER_SHOWN and name.rpartition(".")[2] not in SECRETS
+    }
 
 
 def differences(runs: list[Training]) -> Table | None:
     """A row for each setting that not all runs have alike; None with fewer than two runs."""
     if len(runs) < 2:
         return None
-    settings = [flat(run.settings) for run in runs]
+    settings = [shown(run.settings) for run in runs]
     names = dict.fromkeys(name for each in settings for name in each)
     rows = [[name, *(each.get(name, MISSING) for each in settings)] for name in names]
     rows = [row for row in rows if len(set(row[1:])) > 1]
@@ -216,5 +214,5 @@ def differences(runs: list[Training]) -> Table | None:
 
 
 def all_settings(run: Training) -> Table:
-    rows = [list(row) for row in flat(run.settings).items()]
+    rows = [list(row) for row in shown(run.settings).items()]
     return Table(f"Settings of {run.name}", ["setting", "value"], rows, prose=True)

@@ -37,13 +37,7 @@ def register_rule(
     none, the rule does. A user's rule may set attributes of these names; without them it reads scores and does
     not sum.
     """
-
-    def register(rule: Rule) -> Rule:
-        vars(rule).update(needs_scores=needs_scores, sums=sums, needs_confidence=needs_confidence, asks=asks)
-        RULES[name] = rule
-        return rule
-
-    return register
+    return RULES.register(name, needs_scores=needs_scores, sums=sums, needs_confidence=needs_confidence, asks=asks)
 
 
 def find_rule(name: str) -> Rule:

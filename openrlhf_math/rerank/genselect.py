@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from openrlhf_math.concurrency import gather
-from openrlhf_math.rerank.encoding import without_common_controls
 from openrlhf_math.rerank.roles import Lost, RequestError, Sampler, Sampling
+from openrlhf_math.rerank.steps import without_common_controls
 from openrlhf_math.rerank.task import seed_of
 from openrlhf_math.rewards.thinking import CLOSE, behind_thinking, in_think_tags
 

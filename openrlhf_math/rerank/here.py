@@ -65,8 +65,7 @@ async def reranker_here(
 ) -> AsyncIterator[tuple[Reranker, Sampler]]:
     """The Reranker and its sampler, while the block runs. sampler, scorer: as `engines` gives them."""
     async with contextlib.AsyncExitStack() as stack:
-        pool = GradingPool(settings.rewards)
-        stack.callback(pool.close)
+        pool = stack.enter_context(contextlib.closing(GradingPool(settings.rewards)))
         if isinstance(settings.sampler, EndpointModel):
             sampler = endpoint = EndpointSampler(settings.sampler)
             stack.push_async_callback(endpoint.close)

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from openrlhf_math.concurrency import end, gather
-from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.anytime import Attempt, VoteState
 from openrlhf_math.rerank.budget import Limits, SetBudget
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
@@ -18,6 +17,7 @@ from openrlhf_math.rerank.scoring_engine import ScorerSettings
 from openrlhf_math.rerank.solver import Method, Solution, Solver
 from openrlhf_math.rerank.verdicts import AskedScorerSettings
 from openrlhf_math.rewards import RewardConfig
+from openrlhf_math.runs.records import finite
 from openrlhf_math.tools.attempt import ToolUse
 
 NO_LIMITS = Limits()
@@ -206,7 +206,7 @@ def row(number: int, problem: str, gold: str | None, solved: Solved) -> dict:
         "responses": [attempt.text for attempt in attempts],
         "answers": [attempt.answer for attempt in attempts],
         "answer_clusters": list(solution.answer_clusters),
-        "scores": [_plain(attempt.scores) for attempt in attempts] if solution.scored else None,
+        "scores": [finite(attempt.scores) for attempt in attempts] if solution.scored else None,
         "score": list(solution.scores),
         "confidence": confidence_of(attempts),
         "tokens": [attempt.tokens for attempt in attempts],
@@ -228,10 +228,3 @@ def confidence_of(attempts: Sequence[Attempt]) -> list[dict | None] | None:
     if all(attempt.confidence is None for attempt in attempts):
         return None
     return [asdict(attempt.confidence) if attempt.confidence else None for attempt in attempts]
-
-
-def _plain(scores: Scores) -> float | list | None:
-    """NaN and infinity have no place in JSON."""
-    if isinstance(scores, (int, float)):
-        return scores if abs(scores) < float("inf") else None
-    return None if scores is None else [_plain(step) for step in scores]

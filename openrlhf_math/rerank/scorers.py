@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import Logit
-from openrlhf_math.rerank.encoding import (
+from openrlhf_math.rerank.steps import (
+    BLANK_LINE,
+    LINE_END,
     MARK,
+    STEP_TAG,
+    SYSTEM_PROMPT,
     Encoded,
     control_tokens,
     encode_continuation,
     encode_marked,
-    harmless,
-)
-from openrlhf_math.rerank.steps import (
-    BLANK_LINE,
-    LINE_END,
-    STEP_TAG,
-    SYSTEM_PROMPT,
     encode_prm,
     encode_trl,
+    harmless,
     split_unchanged,
 )
 from openrlhf_math.rewards.thinking import OPEN, begins_thinking

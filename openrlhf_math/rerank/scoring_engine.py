@@ -16,9 +16,8 @@ from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.errors import BadValue, UserError
 from openrlhf_math.patches.remote_code import remote_code_trusted
 from openrlhf_math.rerank.aggregate import Scores
-from openrlhf_math.rerank.encoding import Encoded
 from openrlhf_math.rerank.scorers import ScorerKind, find_scorer
-from openrlhf_math.rerank.steps import split_steps
+from openrlhf_math.rerank.steps import Encoded, split_steps
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -9,9 +9,9 @@ from openrlhf_math.concurrency import gather
 from openrlhf_math.data.trace import ENDS
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.budget import Budget
-from openrlhf_math.rerank.encoding import harmless, without_common_controls
 from openrlhf_math.rerank.endpoint_sampler import EndpointModel
 from openrlhf_math.rerank.roles import Lost, RequestError, Sampler, Sampling
+from openrlhf_math.rerank.steps import harmless, without_common_controls
 from openrlhf_math.rerank.task import Metered, seed_of
 from openrlhf_math.rewards.thinking import behind_thinking
 
@@ -99,7 +99,7 @@ class VotingVerifier:
         whole: bool = False,
     ) -> None:
         """question: with places for {problem} and {solution}. controls: texts of the sampler's control tokens
-        (`encoding.control_tokens`), which a solution that spells them is kept from using, with those that are common.
+        (`steps.control_tokens`), which a solution that spells them is kept from using, with those that are common.
         read: from a critique to a number from 0 to 1, or None. whole: raise Lost where a critique is lost; else the
         others are averaged.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from openrlhf_math.data import chat_date
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.data.files import write_json
 from openrlhf_math.errors import UserError
 
 # Between the ends of one batch and the next. A kill loses what was appended since the last batch, no more.
@@ -63,8 +63,8 @@ def open_journal(
             if there.get(chat_date.KEY) or not here.get(chat_date.KEY):
                 return journal
             here = there | {chat_date.KEY: here[chat_date.KEY]}  # of an earlier version, with the date that was given
-        with refused_if_unwritable(output), atomic_write(config) as file:
-            file.write(json.dumps(here, indent=2) + "\n")
+        with refused_if_unwritable(output):
+            write_json(config, here)
     except BaseException:
         journal.close()
         raise

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.data.files import write_json
 from openrlhf_math.errors import UserError, first_line
 
 FILE = "process.json"
@@ -63,8 +63,7 @@ def working(
     def write(**changed: Any) -> None:
         nonlocal now
         now = replace(now, **changed)
-        with atomic_write(run_dir / FILE) as file:
-            file.write(json.dumps(asdict(now), indent=2) + "\n")
+        write_json(run_dir / FILE, asdict(now))
 
     write()
     try:

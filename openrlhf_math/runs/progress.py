@@ -100,6 +100,27 @@ def step_bar(stream: TextIO, transient: bool = False) -> "rich_progress.Progress
     return Progress(*columns, console=Console(file=stream), transient=transient)
 
 
+def terminal_bar(*columns: "rich_progress.ProgressColumn", transient: bool = False) -> "rich_progress.Progress":
+    """rich's progress bar on standard error, silent where that is not a terminal. columns: by default those of work
+    whose amount is known."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    usual = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*(columns or usual), console=console, transient=transient, disable=not console.is_terminal)
+
+
+@contextlib.contextmanager
+def counted(what: str) -> Iterator[Callable[[], None]]:
+    """A count on a terminal, of work whose amount is unknown. Yields a function to call after each one."""
+    from rich.progress import TextColumn, TimeElapsedColumn
+
+    with terminal_bar(TextColumn(f"{{task.completed}} {what}"), TimeElapsedColumn(), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda: bar.advance(task)
+
+
 @contextlib.contextmanager
 def printed_to(log: Path) -> Iterator[None]:
     """While the block runs, what this process prints and logs is appended to a file.

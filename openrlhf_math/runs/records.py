@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data.files import atomic_write
 from openrlhf_math.errors import UserError
@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 def append_jsonl(path: Path, record: dict) -> None:
     """Append one record. NaN and infinity become null, which every JSON reader accepts."""
-    clean = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
     with path.open("a", encoding="utf-8") as file:
-        file.write(json_line(clean))
+        file.write(json_line(finite(record)))
+
+
+def finite(value: Any) -> Any:
+    """With null, as JSON has it, where it holds NaN or infinity; tuples become lists."""
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def json_line(row: dict) -> str:

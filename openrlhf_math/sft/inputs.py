@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from openrlhf_math.checkpoints import folder
 from openrlhf_math.checkpoints.folder import settle
-from openrlhf_math.data.files import atomic_write
+from openrlhf_math.data.files import atomic_write, write_json, write_parquet
 from openrlhf_math.data.problems import read_rows
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling.model_folder import check_model, check_weights
@@ -35,8 +35,6 @@ from openrlhf_math.training.lora import check_base
 
 # May differ from what the run began with when it is resumed: nothing the weights depend on.
 FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "math")
-
-WRITTEN_AT_ONCE = 1000
 
 Sets = dict[str, list[Source]]  # of "train" and "eval"
 Display = Callable[[], AbstractContextManager[Progress]]
@@ -73,8 +71,7 @@ def prepare(args: SimpleNamespace, display: Display = _quiet) -> None:
                 _write(path, part.traces)
         args.math.run_dir.mkdir(parents=True, exist_ok=True)
         _list(args.math.run_dir, [part for parts in found.values() for part in parts])
-        with atomic_write(args.math.run_dir / "config.json") as file:
-            file.write(json.dumps(config, indent=2) + "\n")
+        write_json(args.math.run_dir / "config.json", config)
     if not is_plain_text(args):
         _point_at(args, files)
 
@@ -224,7 +221,6 @@ def _check_amount(args: SimpleNamespace, parts: list[SetRows]) -> None:
 def _write(path: Path, traces: list[Trace]) -> None:
     """As Parquet: source, row, ids and learned of each."""
     import pyarrow
-    from pyarrow import parquet
 
     number = pyarrow.int32()
     schema = pyarrow.schema(
@@ -236,15 +232,8 @@ def _write(path: Path, traces: list[Trace]) -> None:
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with parquet.ParquetWriter(unfinished, schema, compression="zstd") as file:
-        for start in range(0, len(traces), WRITTEN_AT_ONCE):
-            rows = [
-                {"source": one.source, "row": one.row, "ids": one.ids, "learned": one.learned}
-                for one in traces[start : start + WRITTEN_AT_ONCE]
-            ]
-            file.write_table(pyarrow.Table.from_pylist(rows, schema))
-    os.replace(unfinished, path)
+    rows = ({"source": one.source, "row": one.row, "ids": one.ids, "learned": one.learned} for one in traces)
+    write_parquet(path, rows, schema)
 
 
 def _config(args: SimpleNamespace, found: dict[str, list[SetRows]]) -> dict:

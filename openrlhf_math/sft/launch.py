@@ -67,22 +67,30 @@ SMOOTH_OVER = 0.04  # share of all steps that a point of the smoothed line is th
 
 def plot_loss(run_dir: Path, title: str) -> None:
     """Draw metrics.jsonl (and eval.jsonl, if there is one) into loss.png."""
+    records = losses_of(run_dir / "metrics.jsonl")
+    if not records:
+        return
+    with loss_figure(run_dir / "loss.png", 1, (8, 4.5)) as (axes,):
+        draw_losses(axes, records, losses_of(run_dir / "eval.jsonl"), "evaluation set")
+        axes.set(title=title, xlabel="step (one gradient update)", ylabel="loss (nats a completion token)")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.01)
+
+
+@contextlib.contextmanager
+def loss_figure(path: Path, panels: int, size: tuple[float, float]) -> "Iterator[list[Axes]]":
+    """Panels side by side to draw on; with a grid and legends they are a PNG when the block is done. size: inches."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    records = losses_of(run_dir / "metrics.jsonl")
-    if not records:
-        return
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    draw_losses(axes, records, losses_of(run_dir / "eval.jsonl"), "evaluation set")
-    axes.set(title=title, xlabel="step (one gradient update)", ylabel="loss (nats a completion token)")
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.01)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(run_dir / "loss.png", dpi=150)
+    figure, axes = pyplot.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)
+    yield axes[0]
+    for one in axes[0]:
+        one.grid(alpha=0.3)
+        one.legend()
+    figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
 
@@ -150,12 +158,19 @@ def print_plan(args: SimpleNamespace, family: Family | None = None) -> None:
     if size:
         adapters = args.math.lora.parameters if args.math.lora else None
         states = model_state_bytes(size, ranks, args.ds.zero_stage, args.ds.adam_offload, adapters)
-        where = ", Adam's in CPU memory" if args.ds.adam_offload else ""
-        print(f"model states: {states / GIB:.1f} GiB on each device{where}; activations and logits come on top")
+        print(f"{states_line(states, args.ds.adam_offload)}; activations and logits come on top")
     if args.math.lora:
         print(lora_line(args.math.lora, size, args.ckpt.output_dir))
-    saves = args.ckpt.save_steps
-    print(f"checkpoints: {f'every {saves} steps' if saves > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}")
+    print(checkpoint_line(args.ckpt.save_steps))
+
+
+def states_line(states: float, offload: bool) -> str:
+    """states: bytes of `model_state_bytes`."""
+    return f"model states: {states / GIB:.1f} GiB on each device" + (", Adam's in CPU memory" if offload else "")
+
+
+def checkpoint_line(steps: int) -> str:
+    return f"checkpoints: {f'every {steps} steps' if steps > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}"
 
 
 def path_line(args: SimpleNamespace, family: Family | None) -> str:

@@ -55,6 +55,13 @@ class SFTSettings:
     chat_date: str | None = None
 
 
+# Of flags that the training of a process reward model has, too.
+OF_A_RUN = short_help.CHECKPOINTS | {
+    "ckpt.path": "directory of the checkpoints (default: checkpoints in the run directory)",
+    "ckpt.max_num": "checkpoints to keep; the oldest is deleted once the next is complete",
+    "logger.logging_steps": "steps between TensorBoard's points",
+    "logger.tensorboard_dir": "directory of TensorBoard's records (default: tensorboard in the run directory)",
+}
 # What comes first in the help.
 NEEDED = (
     "model.model_name_or_path", "data.dataset", "data.input_key", "data.output_key", "math.run_dir", "math.device",
@@ -75,19 +82,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     explain(
         parser,
-        {
+        OF_A_RUN
+        | {
             "ckpt.save_steps": "steps between checkpoints; -1 for none, 1 to lose at most one step",
-            "ckpt.load_enable": "resume from the newest complete checkpoint of this run, or start if there is none",
-            "ckpt.path": "directory of the checkpoints (default: checkpoints in the run directory)",
-            "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
-            "ckpt.max_num": "checkpoints to keep; the oldest is deleted once the next is complete",
-            "ckpt.max_mem": "GiB that checkpoints may take",
-            "ckpt.save_hf": "save the model with each checkpoint",
-            "ckpt.disable_ds": "with --ckpt.save_hf: save only the model, from which a run cannot be resumed",
             "eval.dataset": "traces on which the loss is measured too, see eval.jsonl",
             "eval.steps": "steps between these measurements; -1 for once an epoch",
-            "logger.logging_steps": "steps between TensorBoard's points",
-            "logger.tensorboard_dir": "directory of TensorBoard's records (default: tensorboard in the run directory)",
             "data.dataset": "[KNOWN=]SET[:WEIGHT][@COLUMNS], several separated by commas. SET: a file, a directory or "
             "a hub name. KNOWN: the known set whose layout it has, as deepmath-103k. WEIGHT: share of the "
             "draws, for all sets or none, as --data.dataset_probs. COLUMNS: a column of conversations, or "

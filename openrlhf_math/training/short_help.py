@@ -48,6 +48,14 @@ SFT = OF_ROWS | {
     "instruction": "math.instruction",
     "thinking-tags": "math.thinking_tags",
 }
+# What `--help` says of checkpoints in every training.
+CHECKPOINTS = {
+    "ckpt.load_enable": "resume from the newest complete checkpoint of this run, or start if there is none",
+    "ckpt.output_dir": "where the model is saved (default: model in the run directory)",
+    "ckpt.max_mem": "GiB that checkpoints may take",
+    "ckpt.save_hf": "save the model with each checkpoint",
+    "ckpt.disable_ds": "with --ckpt.save_hf: save only the model, from which a run cannot be resumed",
+}
 
 
 class NamesOnce(argparse.HelpFormatter):

@@ -10,7 +10,7 @@ from openrlhf_math.cli.experiments import write_results
 from openrlhf_math.evaluation.compare import Result
 from openrlhf_math.evaluation.recorded import Judged
 from openrlhf_math.experiments import curriculum, efficiency, kl, mismatch, rerank, teacher, tool
-from openrlhf_math.experiments.over_seeds import band, differences, pass_at_1, spread, tokens_per_correct
+from openrlhf_math.experiments.over_seeds import EvaluatedRun, band, differences, pass_at_1, spread, tokens_per_correct
 
 
 def results(*accuracies: float, tokens: float = 50.0) -> list[Result]:
@@ -136,10 +136,10 @@ def test_lengths_and_accuracies_are_compared_problem_by_problem():
 # --- curriculum
 
 
-def curriculum_run(accuracies: list[float], tokens: float) -> curriculum.Run:
+def curriculum_run(accuracies: list[float], tokens: float) -> EvaluatedRun:
     evaluations = [{"step": 2 * n, "eval_default_pass1": one} for n, one in enumerate(accuracies, start=1)]
     each = {"completion_length": tokens, "rollout/num_samples": 10.0, "curriculum/mixed_rate": 0.5}
-    return curriculum.Run(rows(2 * len(accuracies), **each), evaluations)
+    return EvaluatedRun(rows(2 * len(accuracies), **each), evaluations)
 
 
 def test_orders_are_compared_at_an_accuracy_that_all_reach():
@@ -182,9 +182,9 @@ def test_rules_are_reported_by_number_of_attempts():
 # --- tool
 
 
-def tool_run(accuracy: float, heldout: float, **more) -> tool.Run:
+def tool_run(accuracy: float, heldout: float, **more) -> EvaluatedRun:
     records = [row | {"accuracy": accuracy * row["step"] / 10} for row in rows(10, **more)]
-    return tool.Run(records, [{"step": 10, "eval_heldout_pass1": heldout, "eval_num_samples": 16}])
+    return EvaluatedRun(records, [{"step": 10, "eval_heldout_pass1": heldout, "eval_num_samples": 16}])
 
 
 def tool_findings() -> tool.Findings:

@@ -142,7 +142,7 @@ def recorded(monkeypatch):
 
     monkeypatch.setattr(stages.subprocess, "run", run)
 
-    def taught(titled, folder, seed, sft_flags):
+    def taught(titled, folder, seed, flags):
         write_lines(folder / "world" / "train.jsonl", [{"problem": f"{row}+1?"} for row in (1, 2)])
         write_traces(folder / "traces")
         (folder / "problems" / "data").mkdir(parents=True)

@@ -15,7 +15,7 @@ from openrlhf_math.grpo.metrics import gauge_values, tool_shares
 from openrlhf_math.grpo.plan import tool_line
 from openrlhf_math.grpo.rollout.tool_turns import FIELDS, tools_of
 from openrlhf_math.grpo.settings import as_json, resolve
-from openrlhf_math.report.curves import tokens_a_second
+from openrlhf_math.report.plots import tokens_a_second
 from openrlhf_math.tools import isolation
 from openrlhf_math.tools.turns import BLOCK_INSTRUCTION
 

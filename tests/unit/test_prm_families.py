@@ -100,7 +100,7 @@ def ours(made) -> tuple[float, dict[str, torch.Tensor]]:
     from openrlhf.models import SFTLoss
 
     from openrlhf_math.prm.trainer import StepDataset, tensors
-    from openrlhf_math.rerank.encoding import Encoded
+    from openrlhf_math.rerank.steps import Encoded
 
     rows = [tensors(Encoded(ids, read), labels) for ids, read, labels in solutions()]
     dataset = StepDataset([], tiny_scorers.build_tokenizer("trl-prm"), LONGEST, None, form=TokenClassifierForm())

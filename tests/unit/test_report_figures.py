@@ -7,10 +7,9 @@ from statistics import fmean
 import pytest
 from recorded_runs import evaluation, grpo_row, grpo_run, whole_run
 
-from openrlhf_math.report.curves import GRPO, evaluation_curves, part_curves
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines
 from openrlhf_math.report.figures import grpo_table, memory_plot, seconds, single_table, time_plot
-from openrlhf_math.report.plots import plot, single_points, smoothed
+from openrlhf_math.report.plots import GRPO, evaluation_curves, part_curves, plot, single_points, smoothed
 from openrlhf_math.report.report import bar, ends, opening_of, tables_of
 from openrlhf_math.report.runs import all_settings, differences, find_runs
 from openrlhf_math.report.samples import samples_of

@@ -10,17 +10,18 @@ import tiny_scorers
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import probabilities
-from openrlhf_math.rerank.encoding import (
+from openrlhf_math.rerank.scorers import SCORERS, find_scorer, sigmoid
+from openrlhf_math.rerank.scoring_engine import ScoreMemory, ScorerSettings, prefix_digests
+from openrlhf_math.rerank.steps import (
     MARK,
     Encoded,
     control_tokens,
     encode_continuation,
     encode_marked,
     harmless,
+    split_steps,
+    split_unchanged,
 )
-from openrlhf_math.rerank.scorers import SCORERS, find_scorer, sigmoid
-from openrlhf_math.rerank.scoring_engine import ScoreMemory, ScorerSettings, prefix_digests
-from openrlhf_math.rerank.steps import split_steps, split_unchanged
 
 ARCHITECTURES = {
     "qwen2.5-math-prm": "Qwen2ForProcessRewardModel",

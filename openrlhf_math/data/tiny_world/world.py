@@ -72,8 +72,6 @@ def _write_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 def _write_model(directory: Path, texts: list[str], seed: int, larger: bool) -> "PreTrainedTokenizerFast":
     """Returns the tokenizer, whose merges are learned from `texts`."""
-    from openrlhf_math.data.tiny_world.world import build_tokenizer
-
     tokenizer = build_tokenizer(texts)
     tokenizer.save_pretrained(directory)
     # A multiple of 16, which vector instructions like.

@@ -130,42 +130,30 @@ class MathRolloutActor(UpstreamRolloutActor):
         Each has the version of the `weights` that wrote it and the `span` in which its group was made, Unix time.
         """
         version, begun = self.weights_version, time.time()
-        group = await self._group(prompt, label, sampling_params, max_length, hf_tokenizer, num_samples, images)
+        hf_tokenizer = hf_tokenizer or self.tokenizer
+        if isinstance(self.executor, AgentExecutor) and images is None:
+            asked = self.executor.execute_group(
+                prompt, label, sampling_params, max_length, hf_tokenizer, self, num_samples
+            )
+            group = await (self.together.run(asked, prompt, num_samples) if self.together else asked)
+        else:
+            if self.together:
+                self.together.arrived += 1
+            sampling_params.seed = None  # it would be the same for a whole group
+            # OpenRLHF's executors tokenize without special tokens, so the text must have the first one.
+            text = prompt if self.chat_template or images is not None else with_first_text(hf_tokenizer, prompt)
+            group = await super().generate_responses(
+                text, label, sampling_params, max_length, hf_tokenizer, num_samples, images
+            )
+            for rollout in group:
+                if rollout.get("prompt") == text:
+                    rollout["prompt"] = prompt
         made = {"weights": version, "span": (begun, time.time())}
         return [rollout | made for rollout in group]
 
     async def have_weights(self, version: int) -> None:
         """The weights that came last are those of the policy after `version` gradient steps."""
         self.weights_version = version
-
-    async def _group(
-        self,
-        prompt: str,
-        label: str,
-        sampling_params: "SamplingParams",
-        max_length: int,
-        hf_tokenizer: Tokenizer | None,
-        num_samples: int,
-        images: Any,
-    ) -> list[dict]:
-        hf_tokenizer = hf_tokenizer or self.tokenizer
-        if isinstance(self.executor, AgentExecutor) and images is None:
-            group = self.executor.execute_group(
-                prompt, label, sampling_params, max_length, hf_tokenizer, self, num_samples
-            )
-            return await (self.together.run(group, prompt, num_samples) if self.together else group)
-        if self.together:
-            self.together.arrived += 1
-        sampling_params.seed = None  # it would be the same for a whole group
-        # OpenRLHF's executors tokenize without special tokens, so the text must have the first one.
-        text = prompt if self.chat_template or images is not None else with_first_text(hf_tokenizer, prompt)
-        group = await super().generate_responses(
-            text, label, sampling_params, max_length, hf_tokenizer, num_samples, images
-        )
-        for rollout in group:
-            if rollout.get("prompt") == text:
-                rollout["prompt"] = prompt
-        return group
 
     async def arrived(self) -> int:
         """With full determinism: rollouts asked for since the last `release`, which wait for it."""
