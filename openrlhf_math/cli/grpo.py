@@ -66,7 +66,7 @@ def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.colocation.layout import check_engine_args, enter_environment
     from openrlhf_math.data.files import atomic_write
     from openrlhf_math.grpo import inputs
-    from openrlhf_math.grpo.advantages import find_estimator
+    from openrlhf_math.grpo.advantages import check_estimator
     from openrlhf_math.grpo.curriculum import find_curriculum
     from openrlhf_math.grpo.estimate import print_phases
     from openrlhf_math.grpo.faults import resume
@@ -88,7 +88,7 @@ def _run(flat: argparse.Namespace) -> int:
     environment = enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     if not flat.dry_run:
         preloaded.begin(environment)  # it imports what Ray's workers need while this process checks and reads
-    find_estimator(args.algo.advantage.estimator)
+    check_estimator(args.algo.advantage.estimator)
     find_policy_loss(args.actor.policy_loss_type)
     for name, _ in args.math.reward_parts.weights if args.math.reward_parts else ():
         find_part(name)
