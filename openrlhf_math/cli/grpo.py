@@ -67,7 +67,7 @@ def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.data.files import atomic_write
     from openrlhf_math.grpo import inputs
     from openrlhf_math.grpo.advantages import check_estimator
-    from openrlhf_math.grpo.curriculum import find_curriculum
+    from openrlhf_math.grpo.curriculum import check_curriculum
     from openrlhf_math.grpo.estimate import print_phases
     from openrlhf_math.grpo.faults import resume
     from openrlhf_math.grpo.faults.stopping import Stopped
@@ -92,7 +92,7 @@ def _run(flat: argparse.Namespace) -> int:
     find_policy_loss(args.actor.policy_loss_type)
     for name, _ in args.math.reward_parts.weights if args.math.reward_parts else ():
         find_part(name)
-    find_curriculum(args.math.curriculum.name)
+    check_curriculum(args.math.curriculum)
     model = args.actor.model_name_or_path
     check_model(MODEL_FLAG, model)
     check_language_model(MODEL_FLAG, model)
