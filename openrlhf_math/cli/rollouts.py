@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit < 0:
         raise UserError(f"--limit {args.limit}: give 1 or more, or 0 for all")
-    files = _wanted(files_at(args.run, args.eval), args.step)
+    files = _wanted(files_at("RUN", args.run, args.eval), args.step)
     found: list[dict] = []
     total = 0
     for path in files.values():
