@@ -18,7 +18,7 @@ from openrlhf_math.grpo.rollout.ungraded import RewardErrors
 from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 from openrlhf_math.rewards.outcome import Outcome
-from openrlhf_math.runs.rollouts import PART
+from openrlhf_math.runs.rollouts import MAJORITY, PART
 from openrlhf_math.seeds import derived_seed
 
 # Ungraded completions, kept until the trainer collects them. Bounded: a hostile policy makes many.
@@ -137,7 +137,7 @@ class AgentExecutor(AgentExecutorBase):
             graded = await gather(self._own_grade(text, label, prompt) for text in texts)
         made = []
         for ledger, (grade, failed), vote in zip(group, graded, votes, strict=True):
-            one = self._response(prompt, label, ids, ledger, grade, "majority", **failed)
+            one = self._response(prompt, label, ids, ledger, grade, MAJORITY, **failed)
             one["extra_logs"] |= {SHARE: 1.0, VOTES: vote}
             made.append(one)
         return label, made

@@ -42,6 +42,7 @@ COLUMNS = {
     "actions": ("list<list<int32>>", "ranges [start, stop) of response_tokens that the model sampled"),
     "log_probs": ("list<float>", "of response_tokens, by the engine, nats; 0 for a tool's"),
 }  # fmt: skip
+MAJORITY = "majority"  # in `graded_by`
 TOKEN_COLUMNS = ("prompt_tokens", "response_tokens", "actions", "log_probs")  # large, for replay
 
 

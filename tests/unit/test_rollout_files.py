@@ -341,6 +341,18 @@ def test_step_labels_read_the_folder(run_dir):
     assert {(one.problem, one.gold) for one in found} == {("0+1?", "1"), ("1+1?", "2")}
 
 
+def test_labels_of_a_majority_are_no_gold_answers(tmp_path, capsys):
+    from openrlhf_math.prm.rows import Attempt, read_attempts
+
+    write(tmp_path, 1, [row(group=group, sample=sample, problem=f"{group}+1?", graded_by=by)
+                        for group, by in enumerate(("gold", "majority")) for sample in range(2)])  # fmt: skip
+    assert main(["vote", str(tmp_path), "--json", "--rule", "majority"]) == 0
+    assert "2 of 4 completions" in capsys.readouterr().err
+    found = list(read_attempts(str(tmp_path), "\\n\\n"))
+    assert [isinstance(one, Attempt) for one in found] == [True, True, False, False]
+    assert "majority" in found[-1].reason
+
+
 def test_distill_keeps_recorded_correct_completions(run_dir, tmp_path, capsys):
     from pyarrow import parquet
 

@@ -12,7 +12,7 @@ from openrlhf_math.data.prompts import prompt_ids
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.problems.majority import SHARE, VOTES
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
-from openrlhf_math.runs.rollouts import PART, files_at, read_step
+from openrlhf_math.runs.rollouts import MAJORITY, PART, files_at, read_step
 
 FLAG, MODEL_FLAG = "--math.replay", "--actor.model_name_or_path"
 
@@ -79,7 +79,7 @@ def response_of(row: dict, args: SimpleNamespace) -> dict:
         rates = {name: float(row["outcome"] == outcome) for name, outcome in outcomes.items()}
     by = row["graded_by"]
     if args.math.majority_labels:
-        rates |= {SHARE: float(by == "majority"), VOTES: float(by == "majority" and row["outcome"] == "correct")}
+        rates |= {SHARE: float(by == MAJORITY), VOTES: float(by == MAJORITY and row["outcome"] == "correct")}
     if args.math.judge:
         rates["judged_rate"] = float(by == "judge")
     log_probs = row["log_probs"]
