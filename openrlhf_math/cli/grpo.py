@@ -66,8 +66,8 @@ def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.colocation.layout import check_engine_args, enter_environment
     from openrlhf_math.data.files import write_json
     from openrlhf_math.grpo import inputs
-    from openrlhf_math.grpo.advantages import find_estimator
-    from openrlhf_math.grpo.curriculum import find_curriculum
+    from openrlhf_math.grpo.advantages import check_estimator
+    from openrlhf_math.grpo.curriculum import check_curriculum
     from openrlhf_math.grpo.estimate import print_phases
     from openrlhf_math.grpo.faults import resume
     from openrlhf_math.grpo.faults.stopping import Stopped
@@ -77,7 +77,7 @@ def _run(flat: argparse.Namespace) -> int:
     from openrlhf_math.grpo.plan import print_plan, print_prompt
     from openrlhf_math.grpo.problems.difficulty import read_labels
     from openrlhf_math.grpo.reward_parts import find_part
-    from openrlhf_math.grpo.rollout.replay import replay_files
+    from openrlhf_math.grpo.rollout.replay import check_problems, replay_files
     from openrlhf_math.grpo.rollout.teacher import checked_teacher
     from openrlhf_math.modeling.model_folder import check_model, check_weights, recommended_sampling
     from openrlhf_math.modeling.model_kind import check_engine, check_language_model, check_positions, checked_family
@@ -88,11 +88,11 @@ def _run(flat: argparse.Namespace) -> int:
     environment = enter_environment(args.math.device, args.math.parameters)  # before torch is imported
     if not flat.dry_run:
         preloaded.begin(environment)  # it imports what Ray's workers need while this process checks and reads
-    find_estimator(args.algo.advantage.estimator)
+    check_estimator(args.algo.advantage.estimator)
     find_policy_loss(args.actor.policy_loss_type)
     for name, _ in args.math.reward_parts.weights if args.math.reward_parts else ():
         find_part(name)
-    find_curriculum(args.math.curriculum.name)
+    check_curriculum(args.math.curriculum)
     model = args.actor.model_name_or_path
     check_model(MODEL_FLAG, model)
     check_language_model(MODEL_FLAG, model)
@@ -114,6 +114,8 @@ def _run(flat: argparse.Namespace) -> int:
         claim_run_dir(args)
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
+        if prompts and args.math.replay:
+            check_problems(replayed, inputs.training_prompts(args, prompts))
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
         if args.math.device == "cuda":
             print_phases(args, flat.plan_gpu)
@@ -134,6 +136,8 @@ def _run(flat: argparse.Namespace) -> int:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
     prompts = inputs.render_prompts(args, sets)
+    if args.math.replay:
+        check_problems(replayed, inputs.training_prompts(args, prompts))
     labels = read_labels(args, sets)
     checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)

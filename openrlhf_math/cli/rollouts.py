@@ -7,6 +7,7 @@ from pathlib import Path
 from openrlhf_math.cli.parsing import shown_json
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.records import finite
+from openrlhf_math.runs.rollouts import MAJORITY
 
 EPILOG = """conditions:
   reward<0.2 and truncated                 columns are compared with and, or, not and brackets
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit < 0:
         raise UserError(f"--limit {args.limit}: give 1 or more, or 0 for all")
-    files = _wanted(files_at(args.run, args.eval), args.step)
+    files = _wanted(files_at("RUN", args.run, args.eval), args.step)
     found: list[dict] = []
     total = 0
     for path in files.values():
@@ -138,7 +139,7 @@ def _head(row: dict, rows: list[dict], several: bool) -> Iterator:
     yield Text()
     yield Text(f"{which}: {_completions(len(group))}, {correct} correct, mean reward {rewards:.2f}", style="bold")
     yield Text(_line(row["problem"] if row["problem"] is not None else row["prompt"], EXCERPT))
-    whose = "answer of the majority" if row["graded_by"] == "majority" else "gold answer"
+    whose = "answer of the majority" if row["graded_by"] == MAJORITY else "gold answer"
     yield Text(f"{whose}: {_line(row['gold'], EXCERPT)}")
 
 

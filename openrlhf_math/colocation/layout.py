@@ -10,10 +10,10 @@ import resource
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
 
@@ -190,8 +190,8 @@ def cache_bytes(model: str, sequences: int, context: int | None) -> int:
 
 
 def check_engine_args(flag: str, given: Mapping[str, object], ours: Mapping[str, str]) -> None:
-    """Raise UserError, which names `flag`, for a name that vLLM's engine does not have, a value of another type than
-    vLLM declares, or a name that is not for this flag.
+    """Raise UserError, which names `flag`, for a name that vLLM's engine does not have, a value of another type or out
+    of the bounds that vLLM declares, or a name that is not for this flag.
 
     ours: names that are set otherwise, with the flag that does so, "" if none may. Imports vLLM if any are given.
     """
@@ -208,7 +208,7 @@ def check_engine_args(flag: str, given: Mapping[str, object], ours: Mapping[str,
             near = difflib.get_close_matches(name, known, 1)
             hint = f", did you mean {near[0]}?" if near else ""
             raise UserError(f"{flag}: vLLM's engine has no {name}{hint}")
-        if fault := _type_error(known[name], value):
+        if fault := _type_error(known[name], value) or _bound_error(name, value):
             raise UserError(f"{flag}: {name} is {value!r:.60}; {fault[0].lower()}{fault[1:]:.300}")
 
 
@@ -224,6 +224,24 @@ def _type_error(declared: Any, value: object) -> str:
         return "" if any(one["type"] in ("is_instance_of", "enum") for one in found) else found[0]["msg"]
     except PydanticSchemaGenerationError:
         return ""
+    return ""
+
+
+def _bound_error(name: str, value: object) -> str:
+    """Why a number is out of the bounds that a class of vLLM's configuration gives to a field of this name, else ""."""
+    import vllm.config
+    from pydantic import TypeAdapter, ValidationError
+
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    for config in filter(is_dataclass, vars(vllm.config).values()):
+        field = getattr(config, "__pydantic_fields__", {}).get(name)
+        if field is None or not field.metadata:
+            continue
+        try:
+            TypeAdapter(Annotated[float, *field.metadata]).validate_python(value)
+        except ValidationError as error:
+            return error.errors()[0]["msg"]
     return ""
 
 

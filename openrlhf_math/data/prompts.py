@@ -131,7 +131,8 @@ def check_variables(flag: str, model: str, variables: Mapping[str, object], toke
     known = template_variables(tokenizer) if variables else []
     for name in variables:
         if name not in known:
-            raise UserError(f"{flag}: the chat template of {model} reads no {name}, only {', '.join(known)}")
+            others = f"only {', '.join(known)}" if known else "and no other variable; leave it out"
+            raise UserError(f"{flag}: the chat template of {model} reads no {name}, {others}")
 
 
 def template_variables(tokenizer: Tokenizer) -> list[str]:

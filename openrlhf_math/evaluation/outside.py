@@ -1,6 +1,7 @@
 """Completions made by other tools, read by the columns of those tools."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from openrlhf_math.data.problems import completion_rows
 from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import LABELS, Row, row_of
-from openrlhf_math.runs.rollouts import TOKEN_COLUMNS
+from openrlhf_math.runs.rollouts import MAJORITY, TOKEN_COLUMNS
 
 # From a row as written to one with `gold` and `responses`, see `recorded.row_of`.
 Translator = Callable[[dict], dict]
@@ -110,6 +111,12 @@ def read_completions(path: Path, keys: Keys | None = None, flag: str = "--comple
         (place, _plain_names((keys or Keys()).renamed(row)))
         for place, row in completion_rows(str(path), without=TOKEN_COLUMNS)
     ]
+    if by_majority := sum(row.get("graded_by") == MAJORITY for _, row in raw):
+        print(
+            f"Note: {by_majority} of {len(raw)} completions of {path} have the answer of their group's majority as "
+            "gold, so accuracy is agreement with it.",
+            file=sys.stderr,
+        )
     form = next((form for form in FORMS if form.columns <= raw[0][1].keys()), None)
     if form is None:
         known = "; ".join(f"{form.name}: {', '.join(sorted(form.columns))}" for form in FORMS)

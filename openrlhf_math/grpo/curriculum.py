@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.problems.completion_limit import value_at
 from openrlhf_math.registry import Registry
@@ -30,6 +31,7 @@ class Known:
     seen: np.ndarray
 
 
+FLAG = "--math.curriculum"
 Curriculum = Callable[[Known, CurriculumSettings], np.ndarray]
 _REGISTRY: Registry[Curriculum] = Registry()
 # Of a function from what is known to weights: float64 [problems], 0 for a problem that must not come. A batch is drawn
@@ -39,7 +41,42 @@ register_curriculum = _REGISTRY.register
 
 def find_curriculum(name: str) -> Curriculum:
     """The curriculum called `name`. Raises UserError if there is none, or a dotted path leads to no function."""
-    return _REGISTRY.find("--math.curriculum", name)
+    return _REGISTRY.find(FLAG, name)
+
+
+def weights_of(choose: Curriculum, known: Known, settings: CurriculumSettings) -> np.ndarray:
+    """float64 [problems]. Raises UserError if these are no weights that problems can be drawn by."""
+    try:
+        weights = np.asarray(choose(known, settings), dtype=np.float64)
+    except Exception as error:  # a user's code may raise anything
+        raise UserError(
+            f"{FLAG} {settings.name}: it fails with {len(known.seen)} problems in step {known.step + 1}: {error!r}"
+        ) from error
+    if weights.shape != known.seen.shape:
+        raise UserError(
+            f"{FLAG} {settings.name}: it must return {len(known.seen)} weights, one for each problem, and returns an "
+            f"array of shape {weights.shape}"
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise UserError(
+            f"{FLAG} {settings.name}: it returns weights from {weights.min():g} to {weights.max():g} in step "
+            f"{known.step + 1}; they must be finite, not negative, and not all 0"
+        )
+    return weights
+
+
+def check_curriculum(settings: CurriculumSettings) -> None:
+    """Raise UserError unless there is such a curriculum and, if it is a user's own, it works for six problems.
+
+    Their difficulties are made up, so all six weights may be 0.
+    """
+    choose, few = find_curriculum(settings.name), 6
+    if settings.name in _REGISTRY:
+        return
+    is_known = settings.difficulty_key or settings.pass_rate_key
+    difficulty = np.linspace(0, 1, few) if is_known else np.full(few, np.nan)
+    known = Known(0, difficulty, np.linspace(0.9, 0.1, few), np.zeros(few, dtype=np.int64))
+    weights_of(lambda *given: 1e-9 + np.asarray(choose(*given)), known, settings)
 
 
 @register_curriculum(UNIFORM)

@@ -1,9 +1,10 @@
 """The agent executor: OpenRLHF's seam for rollouts. It generates a group of completions and grades each."""
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 from openrlhf.utils.agent import AgentExecutorBase
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -16,7 +17,8 @@ from openrlhf_math.grpo.rollout.tool_turns import TokenLedger, ToolTurns, answer
 from openrlhf_math.grpo.rollout.ungraded import RewardErrors
 from openrlhf_math.rerank.answer_judge import AnswerJudge
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
-from openrlhf_math.runs.rollouts import PART
+from openrlhf_math.rewards.outcome import Outcome
+from openrlhf_math.runs.rollouts import MAJORITY, PART
 from openrlhf_math.seeds import derived_seed
 
 # Ungraded completions, kept until the trainer collects them. Bounded: a hostile policy makes many.
@@ -122,16 +124,20 @@ class AgentExecutor(AgentExecutorBase):
 
     async def _by_majority(self, group: list[TokenLedger], prompt: str, ids: list[int]) -> tuple[str, list[dict]]:
         """The label that a group gives itself, and its rollouts graded by it."""
-        texts, raised, words = [one.text for one in group], {}, None
+        texts = [one.text for one in group]
+        failed: dict[str, Any] = {}
         try:
             label, grades = await asyncio.to_thread(grades_by_majority, texts, prompt, self.pool)
         except Exception as error:  # as with `grade`
-            grade, words = self.reward_errors.grade(grades_by_majority, error)
-            label, grades, raised = "", [grade] * len(group), {"reward_error": grade.reason}
+            grade, failed = self._failed(grades_by_majority, error)
+            label, grades = "", [grade] * len(group)
         votes = [float(grade.outcome == "correct") for grade in grades]
+        graded = [(grade, failed) for grade in grades]
+        if label and type(self).grade is not AgentExecutor.grade:  # a user's reward, by this label
+            graded = await gather(self._own_grade(text, label, prompt) for text in texts)
         made = []
-        for ledger, grade, vote in zip(group, grades, votes, strict=True):
-            one = self._response(prompt, label, ids, ledger, grade, raised, words, "majority")
+        for ledger, (grade, failed), vote in zip(group, graded, votes, strict=True):
+            one = self._response(prompt, label, ids, ledger, grade, MAJORITY, **failed)
             one["extra_logs"] |= {SHARE: 1.0, VOTES: vote}
             made.append(one)
         return label, made
@@ -146,7 +152,7 @@ class AgentExecutor(AgentExecutorBase):
             part = find_part(name)
             try:
                 values = await values_of(part, seen)
-            except Exception as error:  # as with `grade`
+            except Exception as error:  # as in `_rollout`
                 values = [0.0] * len(group)
                 grade, words = self.reward_errors.grade(part, error)
                 traceback = {"traceback": words} if words else {}
@@ -181,17 +187,28 @@ class AgentExecutor(AgentExecutorBase):
         return await finish(prompt, label, ids, ledger)
 
     async def _rollout(self, prompt: str, label: str, ids: list[int], ledger: TokenLedger) -> dict:
-        raised, words = {}, None
+        by = "gold"
+        failed: dict[str, Any] = {}
         try:
-            grade = await self.grade(ledger.text, label, prompt)
-            by = "gold"
+            grade = checked(await self.grade(ledger.text, label, prompt))
             if self.judge:
                 (judged,) = await asyncio.wrap_future(self.judge.soon(prompt, label, [grade]))
                 grade, by = judged, "gold" if judged is grade else "judge"
         except Exception as error:  # one item's must not end the run; the trainer ends it if all raise
-            grade, words = self.reward_errors.grade(type(self).grade, error)
-            raised, by = {"reward_error": grade.reason}, "gold"
-        return self._response(prompt, label, ids, ledger, grade, raised, words, by)
+            grade, failed = self._failed(type(self).grade, error)
+        return self._response(prompt, label, ids, ledger, grade, by, **failed)
+
+    async def _own_grade(self, text: str, label: str, prompt: str) -> tuple[Grade, dict]:
+        """Of a user's `grade` by the label of a majority; arguments of `_response` if it raised."""
+        try:
+            return checked(await self.grade(text, label, prompt)), {}
+        except Exception as error:  # as in `_rollout`
+            return self._failed(type(self).grade, error)
+
+    def _failed(self, function: object, error: Exception) -> tuple[Grade, dict]:
+        """A grade without reward, and arguments of `_response`. function: the one that raised."""
+        grade, words = self.reward_errors.grade(function, error)
+        return grade, {"raised": {"reward_error": grade.reason}, "words": words}
 
     def _response(
         self,
@@ -200,12 +217,12 @@ class AgentExecutor(AgentExecutorBase):
         ids: list[int],
         ledger: TokenLedger,
         grade: Grade,
-        raised: dict,
-        words: str | None,
         by: str,
+        raised: Mapping[str, str] = {},
+        words: str | None = None,
     ) -> dict:
-        """A rollout in the form of `execute`. raised, words: of a reward that raised, and its traceback. by: gold,
-        judge or majority."""
+        """A rollout in the form of `execute`. by: gold, judge or majority. raised, words: of a reward that raised, and
+        its traceback."""
         if grade.outcome == "ungraded":
             traceback = {"traceback": words} if raised and words else {}
             self.ungraded.append({"reason": grade.reason, "gold": label, "response": ledger.text} | traceback)
@@ -224,7 +241,21 @@ class AgentExecutor(AgentExecutorBase):
             | ({SHARE: 0.0, VOTES: 0.0} if self.majority else {})
             | ({"judged_rate": float(by == "judge")} if self.judge else {})
             | ledger.logs,
-        } | raised
+        } | dict(raised)
+
+
+def checked(grade: object) -> Grade:
+    """A grade that can be trained on. Raises ValueError for anything else.
+
+    One NaN makes all advantages of a group NaN, and an unknown outcome would count as wrong.
+    """
+    if not isinstance(grade, Grade):
+        raise ValueError(f"it returned {str(grade)[:100]!r}, not an openrlhf_math.rewards.Grade")
+    if grade.outcome not in get_args(Outcome):
+        raise ValueError(f"it returned the outcome {grade.outcome!r}, which is none of {', '.join(get_args(Outcome))}")
+    if not math.isfinite(grade.reward):
+        raise ValueError(f"it returned the reward {grade.reward}, which is not finite")
+    return grade
 
 
 def group_of(group: list[dict], prompt: str, label: str, limit: int, overlong_buffer: int) -> Group:

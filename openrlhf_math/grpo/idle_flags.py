@@ -63,6 +63,11 @@ RULES: tuple[tuple[tuple[str, ...], Condition, str], ...] = (
         lambda args: False,
         "weights go to the engines by shared memory, CUDA IPC or NCCL, whichever fits",
     ),
+    (
+        ("data.max_samples", "algo.dynamic_filtering_"),
+        lambda args: not args.math.replay,
+        "the files of --math.replay are the batches",
+    ),
     (("data.image_key",), lambda args: False, "problems are text"),
     (
         ("ds.attn_implementation", "ds.packing_samples", "train.dynamic_batch_enable"),

@@ -147,6 +147,11 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     return prompts
 
 
+def training_prompts(args: SimpleNamespace, prompts: dict[str, list[str]]) -> set[str]:
+    """Of all training sets. prompts: of `render_prompts`."""
+    return {prompt for spec in args.data.prompt_dataset.split(",") for prompt in prompts[spec.strip()]}
+
+
 def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer: Tokenizer, tools: list[dict] | None) -> str:
     messages = chat(problem, args.math.instruction)
     try:

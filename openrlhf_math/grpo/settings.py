@@ -51,6 +51,7 @@ WHITENED = ("gae", "reinforce", "reinforce_baseline")
 DISCOUNTED = ("gae", "reinforce")
 
 KEEP_ROLLOUTS = "last:20"
+ALL_PROBLEMS = int(1e8)  # OpenRLHF's default of --data.max_samples
 
 # Flags with which OpenRLHF's own padded or flash-attn-packed batches are kept, and their plain values.
 NEEDS_PADDED_BATCH = {
@@ -128,6 +129,8 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
         _check_replay(flags, ours)
     generation = read_generation(flags, ours)
     wanted_tool, wanted_teacher, parts = tool(flags, ours), teacher(flags, ours), read_parts(flags, ours)
+    if parts and ours["math.replay"]:
+        _check_replayed_parts(flags)
     shared_prefix = _shares_prefix(flags, ours["math.shared_prefix"])
     limit = completion_limit(flags, ours)
     flags["rollout.max_new_tokens"] = limit.last  # what the context must hold
@@ -206,7 +209,7 @@ def _rewards(ours: dict) -> RewardConfig:
 
 
 def _check_replay(flags: dict, ours: dict) -> None:
-    """Raise UserError for what a replay cannot do."""
+    """Raise UserError for what a replay cannot do. All problems of the sets are known to it: files name the batches."""
     for name, why in (
         ("eval.dataset", "there is no engine to evaluate with"),
         ("ckpt.load_enable", "a replay is not resumed; run it again"),
@@ -214,8 +217,23 @@ def _check_replay(flags: dict, ours: dict) -> None:
     ):
         if (flags | ours)[name]:
             raise UserError(f"--{name} with --math.replay: {why}; leave one of the two out")
+    flags["data.max_samples"] = ALL_PROBLEMS
     if flags["ckpt.save_steps"] is None:
         flags["ckpt.save_steps"] = -1
+
+
+def _check_replayed_parts(flags: dict) -> None:
+    """Raise UserError for a penalty of OpenRLHF's: a replay cannot take it off the sum of the parts again.
+
+    It depends on the completion limit, which may have been another one in each step.
+    """
+    for name in ("overlong_buffer_len", "stop_properly_penalty_coef"):
+        if flags[f"reward.{name}"] is not None:
+            raise UserError(
+                f"--reward.{name} with --math.replay and --math.rewards: the rewards are summed again from the stored "
+                "parts, which do not have this penalty; leave --math.rewards out for the stored rewards, or leave the "
+                "penalty out"
+            )
 
 
 def _majority(flags: dict, wish: bool) -> bool:

@@ -41,6 +41,7 @@ from openrlhf_math.grpo.problems.majority import agreement
 from openrlhf_math.grpo.problems.problem_order import ProblemOrder
 from openrlhf_math.grpo.rollout.batches import Batch
 from openrlhf_math.grpo.rollout.kept_rollouts import KeptRollouts
+from openrlhf_math.grpo.rollout.replay import FLAG as REPLAY
 from openrlhf_math.grpo.rollout.samples_generator import MathSamplesGenerator, ReplayGenerator, left_to_phases
 from openrlhf_math.grpo.rollout.ungraded import Ungraded
 from openrlhf_math.grpo.settings import old_log_probs_needed, steps_a_batch
@@ -117,7 +118,7 @@ class MathTrainer(UpstreamTrainer):
         )
         generator: Callable[..., MathSamplesGenerator] = MathSamplesGenerator
         if ours.replay:
-            files = list(files_at(Path(ours.replay)).values())
+            files = list(files_at(REPLAY, Path(ours.replay)).values())
             generator, self.batches = partial(ReplayGenerator, files=files), len(files)
             self.max_steps = self.batches * steps_a_batch(self.args)
         self.samples_generator = generator(

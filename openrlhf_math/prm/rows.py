@@ -8,6 +8,7 @@ from openrlhf_math.data.problems import rows_of_set
 from openrlhf_math.data.schema import MAX_TEXT, text_error
 from openrlhf_math.data.tables import Unreadable
 from openrlhf_math.rerank.steps import split_steps
+from openrlhf_math.runs.rollouts import MAJORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ def read_attempts(spec: str, separator: str) -> Iterator[Attempt | Rejected]:
             yield Rejected(place, "its `problem` is missing, empty or no text")
         elif not isinstance(gold, (str, int, float)) or isinstance(gold, bool):
             yield Rejected(place, "its `gold` is missing or no text")
+        elif row.get("graded_by") == MAJORITY:
+            yield Rejected(place, "its `gold` is the answer of a group's majority (`graded_by`), not a gold answer")
         elif not isinstance(responses, list) or not responses:
             yield Rejected(place, "it has neither `response` nor a list of `responses`")
         else:

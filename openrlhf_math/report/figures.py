@@ -1,6 +1,6 @@
 """Trainings in figures: a row a quantity, a column a run; and where a step's time and memory go, by phase."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,8 @@ def grpo_table(runs: list[Training]) -> Table:
     rows += [_largest_row(curve, runs) if curve.title in LARGEST else _curve_row(curve, runs) for curve in GRPO]
     rows.append(["seconds to the end of the first step", *(_first(run.records.rows) for run in runs)])
     rows.append(["seconds a step, after the first", *(_mean_seconds(run.records.rows, None) for run in runs)])
-    rows += [[f"... {name}", *(_mean_seconds(run.records.rows, at) for run in runs)] for at, name in enumerate(NAMES)]
+    phases = phases_of(run.records.rows for run in runs)
+    rows += [[f"... {name}", *(_mean_seconds(run.records.rows, at) for run in runs)] for at, name in enumerate(phases)]
     rows = [row for row in rows if set(row[1:]) != {"-"}]
     note = "a to b: the mean of the first tenth of the steps, and of the last"
     return Table("GRPO", ["", *(run.name for run in runs)], rows, note)
@@ -73,6 +74,8 @@ def _training_headlines(run: Training) -> list[tuple[str, str]]:
         return []
     end = _end(shares)
     result, what = f"{fmean(shares[:end]):.1%} → {fmean(shares[-end:]):.1%}", "correct completions of training problems"
+    if any(number(row, "majority/rate") for row in rows):
+        what = "completions that agree with their label, where there is no gold answer that of their group's majority,"
     if len(lengths) == len(shares):
         result += f", {fmean(lengths[:end]):,.0f} → {fmean(lengths[-end:]):,.0f} tokens"
         what += " and tokens a completion"
@@ -157,7 +160,10 @@ WITHIN = {
     "ppo_train": ("reload", "offload"),
     "broadcast": (),
 }
-NAMES = ("generation", "experience", "training", "weights to vLLM", "waking, sleeping, offloading")
+NAMES = (
+    "generation", "experience", "training", "weights to vLLM", "waking, sleeping, offloading", "waiting for rollouts",
+)  # fmt: skip
+WAIT = "timing/rollout_wait"  # with `--math.overlap`
 MOVES = ("wake_weights", "wake_kv_cache", "sleep", "reload", "offload", "transfer")
 # In the order of a step: before generation, before training, after it, and before the next generation.
 CYCLE = (
@@ -172,6 +178,11 @@ MOST_BARS = 120
 CUT_ABOVE = 2.0  # times the slowest step but the first: a first step compiles, and would flatten the others
 
 
+def phases_of(runs: Iterable[list[dict]]) -> tuple[str, ...]:
+    """NAMES, and the last of them only if some run generates a batch while it trains on another."""
+    return NAMES if any(WAIT in row for rows in runs for row in rows) else NAMES[:-1]
+
+
 def seconds(row: dict) -> list[float] | None:
     """Seconds of each phase of NAMES. They add up to timing/step_total. None if the run did not record them."""
     parts = {name: value for name in WITHIN if (value := number(row, f"timing/{name}")) is not None}
@@ -180,7 +191,7 @@ def seconds(row: dict) -> list[float] | None:
     moves = {name: number(row, f"timing/{name}") or 0.0 for name in MOVES}
     remaining = [max(0.0, parts[name] - sum(moves[move] for move in within)) for name, within in WITHIN.items()]
     moved = sum(moves[move] for within in WITHIN.values() for move in within) + moves["sleep"]
-    return [*remaining, moved]
+    return [*remaining, moved, number(row, WAIT) or 0.0]
 
 
 def time_plot(rows: list[dict], name: str) -> Plot | None:

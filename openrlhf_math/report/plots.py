@@ -43,13 +43,24 @@ def named(name: str) -> Value:
     return lambda row: number(row, name)
 
 
-def tokens_a_second(timing: str) -> Value:
+def generation_seconds(row: dict) -> float | None:
+    """Of the batch of a step. With `--math.overlap` it was generated while the policy trained on the one before."""
+    if "timing/rollout_wait" not in row:
+        return number(row, "timing/generation")
+    begin, end = (number(row, f"timeline/rollout_{name}") for name in ("begin", "end"))
+    return None if begin is None or end is None else end - begin
+
+
+def step_seconds(row: dict) -> float | None:
+    return number(row, "timing/step_total")
+
+
+def tokens_a_second(duration: Value) -> Value:
     """Completion tokens of the whole batch, without a tool's, by the seconds of a part of the step."""
 
     def value(row: dict) -> float | None:
-        length, completions, seconds = (
-            number(row, name) for name in ("completion_length", "rollout/num_samples", timing)
-        )
+        length, completions = (number(row, name) for name in ("completion_length", "rollout/num_samples"))
+        seconds = duration(row)
         if length is None or completions is None or seconds is None or seconds <= 0:
             return None
         return (length - (number(row, "tool/tokens") or 0.0)) * completions / seconds
@@ -60,6 +71,10 @@ def tokens_a_second(timing: str) -> Value:
 GRPO = (
     Curve("Reward", "reward", "mean over the step's completions", named("reward"), from_zero=False),
     Curve("Accuracy", "correct completions", "on training problems, sampled", named("accuracy"), share=True),
+    Curve(
+        "Labelled by a majority", "completions", "without a gold answer: accuracy is agreement with their group",
+        named("majority/rate"), share=True, zeros_matter=False,
+    ),
     Curve("Completion length", "tokens", "mean over completions", named("completion_length")),
     Curve("Length of correct completions", "tokens", "mean", named("length/correct_mean")),
     Curve("Length of wrong completions", "tokens", "mean", named("length/wrong_mean")),
@@ -94,8 +109,8 @@ GRPO = (
     Curve("Time in the tool", "seconds", "mean over completions", named("tool/seconds")),
     Curve("Tokens of the tool", "completion tokens", "left out of the loss", named("tool/token_share"), share=True),
     Curve("Learning rate", "learning rate", "of the optimizer", named("learning_rate"), noisy=False),
-    Curve("Speed of a step", "completion tokens / s", "generation and training", tokens_a_second("timing/step_total")),
-    Curve("Speed of generation", "completion tokens / s", "generation alone", tokens_a_second("timing/generation")),
+    Curve("Speed of a step", "completion tokens / s", "generation and training", tokens_a_second(step_seconds)),
+    Curve("Speed of generation", "completion tokens / s", "generation alone", tokens_a_second(generation_seconds)),
     Curve("Peak memory", "GiB", "sum of each process's peak in the step", named("memory/peak_gib")),
 )  # fmt: skip
 

@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines, reranked_tables
 from openrlhf_math.report.figures import (
-    NAMES,
     grpo_table,
     memory_plot,
+    phases_of,
     single_table,
     time_plot,
     training_headlines,
@@ -192,7 +192,7 @@ def _phases(runs: list[Training]) -> list[Section]:
     memory = memory_plot(rows)
     note = "Resident memory of the largest process on that side where there is no GPU, else the fullest device's."
     return [
-        Section("Time by phase", legend=NAMES if any(times) else (), plots=tuple(filter(None, times))),
+        Section("Time by phase", legend=phases_of(rows) if any(times) else (), plots=tuple(filter(None, times))),
         Section("Memory by phase", note, tuple(run.name for run in runs), plots=(memory,)) if memory else Section(""),
     ]
 

@@ -17,7 +17,7 @@ PACE_WINDOW = 20  # steps
 
 # What a person looks at first, of a GRPO run and of a fine-tuning; a record has some of them.
 KEY_METRICS = (
-    "reward", "accuracy", "format_rate", "completion_length", "truncation_rate", "ungraded_rate",
+    "reward", "accuracy", "majority/rate", "format_rate", "completion_length", "truncation_rate", "ungraded_rate",
     "zero_advantage_rate", "logprob_gap", "loss", "grad_norm",
 )  # fmt: skip
 CLOCKS = ("seconds_since_start", "seconds")  # GRPO's and fine-tuning's

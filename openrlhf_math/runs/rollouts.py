@@ -42,6 +42,7 @@ COLUMNS = {
     "actions": ("list<list<int32>>", "ranges [start, stop) of response_tokens that the model sampled"),
     "log_probs": ("list<float>", "of response_tokens, by the engine, nats; 0 for a tool's"),
 }  # fmt: skip
+MAJORITY = "majority"  # in `graded_by`
 TOKEN_COLUMNS = ("prompt_tokens", "response_tokens", "actions", "log_probs")  # large, for replay
 
 
@@ -129,21 +130,22 @@ def forget_after(run_dir: Path, step: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def files_at(place: Path, evaluation: bool = False) -> dict[int, Path]:
+def files_at(flag: str, place: Path, evaluation: bool = False) -> dict[int, Path]:
     """The files by step of a run directory, of one of its folders, or a single file.
 
-    evaluation: of a run directory, those of evaluations. Raises UserError if there are none.
+    flag: the name of `place` for the user. evaluation: of a run directory, those of evaluations. Raises UserError if
+    there are none.
     """
     if place.is_file():
         match = NAME.fullmatch(place.name)
         return {int(match[1]) if match else 0: place}
     if not place.exists():
-        raise UserError(f"{place}: there is no such file or directory")
+        raise UserError(f"{flag} {place}: there is no such file or directory")
     inside = place / (EVALUATION if evaluation else TRAINING)
     files = step_files(inside if inside.is_dir() else place)
     if not files:
         of = "an evaluation" if evaluation else "a step"
-        raise UserError(f"{place} has no rollouts of {of}; `grpo {FLAG}` says which are kept, in {inside}")
+        raise UserError(f"{flag} {place} has no rollouts of {of}; `grpo {FLAG}` says which are kept, in {inside}")
     return files
 
 
@@ -154,7 +156,8 @@ def read_step(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            missing = [name for name in ("step", "response", "reward") if name not in file.schema_arrow.names]
+            needed = COLUMNS if columns is None else ("step", "response", "reward")
+            missing = [name for name in needed if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(f"{path} has no column {missing[0]}: it is not a file of rollouts that `grpo` wrote")
             rows = file.read(columns).to_pylist()

@@ -6,7 +6,7 @@ import torch
 
 from openrlhf_math.grpo.advantages import grpo
 
-STEPS = itertools.count(1)
+STEPS = itertools.count()  # 0 is the call before the run, which tries it out
 
 
 def sometimes_nan(rewards: torch.Tensor) -> torch.Tensor:

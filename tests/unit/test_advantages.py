@@ -9,7 +9,7 @@ import torch
 from openrlhf.models import PolicyLoss
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.advantages import centre, find_estimator, grpo, register_advantage_estimator
+from openrlhf_math.grpo.advantages import centre, check_estimator, find_estimator, grpo, register_advantage_estimator
 from openrlhf_math.grpo.update.loss import OnPolicyLoss
 
 
@@ -53,7 +53,35 @@ def test_names_resolve_to_registry_then_upstream_then_dotted_path(monkeypatch):
     module = types.ModuleType("my_estimators")
     module.double = lambda rewards: 2 * rewards
     monkeypatch.setitem(sys.modules, "my_estimators", module)
-    assert find_estimator("my_estimators.double") is module.double
+    assert find_estimator("my_estimators.double").function is module.double
+
+
+WRONG = {
+    "of_first": lambda rewards: rewards[:, :1],
+    "transposed": lambda rewards: rewards.T,  # as many values, of other completions
+    "as_list": lambda rewards: rewards.tolist(),
+    "nothing": lambda rewards: None,
+    "nan": lambda rewards: rewards * math.nan,
+    "nan_where_equal": lambda rewards: (rewards - rewards.mean(1, keepdim=True)) / rewards.std(1, keepdim=True),
+    "raises": lambda rewards: rewards.reshape(-1, 3),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_own_estimator_is_tried_out_before_a_run(name: str, monkeypatch):
+    monkeypatch.setitem(sys.modules, "own", types.SimpleNamespace(**WRONG))
+    with pytest.raises(UserError, match=f"--algo.advantage.estimator own.{name}"):
+        check_estimator(f"own.{name}")
+
+
+def test_own_estimator_with_another_shape_in_a_later_batch_is_refused(monkeypatch):
+    own = types.SimpleNamespace(cut=lambda rewards: rewards[:2], in_place=lambda rewards: rewards.zero_().double())
+    monkeypatch.setitem(sys.modules, "own", own)
+    check_estimator("own.cut")
+    with pytest.raises(UserError, match=r"\(3, 4\).*\(2, 4\)"):
+        find_estimator("own.cut")(torch.ones(3, 4))
+    rewards = torch.ones(3, 4)
+    assert find_estimator("own.in_place")(rewards).dtype == torch.float32 and rewards.all()
 
 
 @pytest.mark.parametrize("name", ["gpro", "no_such_module.estimator", "math.no_such_function"])

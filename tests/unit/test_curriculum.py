@@ -9,7 +9,7 @@ import torch
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum, staged, uniform, window
+from openrlhf_math.grpo.curriculum import Known, check_curriculum, drawn_order, find_curriculum, staged, uniform, window
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings
 from openrlhf_math.grpo.problems.completion_limit import parse_stages, value_at
 from openrlhf_math.grpo.problems.difficulty import as_number
@@ -220,11 +220,42 @@ def broken(known: Known, settings: CurriculumSettings) -> np.ndarray:
 def test_custom_curriculum():
     batches, _ = run_steps(sampler(f"{__name__}.halves"), 3)
     assert all(problem % 2 for batch in batches for problem in batch)
-    with pytest.raises(ValueError, match="weights from -1.0 to -1.0 in step 1; they must be finite, not negative"):
+    with pytest.raises(UserError, match="--math.curriculum .* weights from -1 to -1 in step 1"):
         next(iter(sampler(f"{__name__}.broken")))
     with pytest.raises(UserError, match="choose one of uniform, staged, window, or give your own"):
         find_curriculum("windwo")
     assert find_curriculum("uniform") is uniform
+
+
+def too_few(known: Known, settings: CurriculumSettings) -> np.ndarray:
+    return np.ones(len(known.seen) - 1)
+
+
+def no_numbers(known: Known, settings: CurriculumSettings) -> np.ndarray:
+    return known.pass_rate * np.nan
+
+
+def raises(known: Known, settings: CurriculumSettings) -> np.ndarray:
+    return known.no_such_field
+
+
+def nothing(known: Known, settings: CurriculumSettings) -> None:
+    return None
+
+
+def hardest_only(known: Known, settings: CurriculumSettings) -> np.ndarray:
+    return known.difficulty >= 5
+
+
+@pytest.mark.parametrize("name", ["broken", "too_few", "no_numbers", "raises", "nothing"])
+def test_own_curriculum_is_tried_out_before_a_run(name: str):
+    with pytest.raises(UserError, match=f"--math.curriculum {__name__}.{name}: "):
+        check_curriculum(CurriculumSettings(f"{__name__}.{name}"))
+
+
+@pytest.mark.parametrize("name", [f"{__name__}.halves", f"{__name__}.hardest_only", "staged", "uniform", "window"])
+def test_sound_curriculum_passes_the_trial(name: str):
+    check_curriculum(CurriculumSettings(name, difficulty_key="difficulty"))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +303,7 @@ def test_step_report(tmp_path):
     assert (metrics["accuracy/source/a"], metrics["accuracy/source/b"]) == (1.0, 0.5)
     assert (metrics["accuracy/difficulty/0"], metrics["accuracy/difficulty/3"]) == (1.0, 0.5)
     assert one.sampler.seen.tolist() == [1, 1, 0, 1]
-    with pytest.raises(ValueError, match="gives back no prompt"):
+    with pytest.raises(UserError, match="gives back no prompt"):
         one.end_step()
 
 

@@ -121,6 +121,24 @@ def test_values_valid_in_vllm_are_accepted():
     check_engine_args("--vllm.args", given, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_num_seqs", 0), ("max_num_batched_tokens", -1), ("cpu_offload_gb", -0.5)]
+)
+def test_values_out_of_the_bounds_of_vllm_are_refused(name, value):
+    from openrlhf_math.colocation.layout import check_engine_args
+
+    with pytest.raises(UserError, match=f"--vllm.args: {name} is {value}; input should be greater than or equal to"):
+        check_engine_args("--vllm.args", {name: value}, {})
+
+
+def test_template_without_variables_is_named():
+    from openrlhf_math.data.prompts import check_variables
+
+    tokenizer = SimpleNamespace(get_chat_template=lambda: "{{ messages[0].content }}")
+    with pytest.raises(UserError, match="reads no think, and no other variable; leave it out"):
+        check_variables("--chat-template-kwargs", "m", {"think": True}, tokenizer)
+
+
 def test_template_gets_its_variables_in_grpo_and_sft(model_folder, problem_file):
     from openrlhf_math.grpo import inputs
     from openrlhf_math.sft.render import Renderer

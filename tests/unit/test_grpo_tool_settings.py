@@ -15,7 +15,7 @@ from openrlhf_math.grpo.metrics import gauge_values, tool_shares
 from openrlhf_math.grpo.plan import tool_line
 from openrlhf_math.grpo.rollout.tool_turns import FIELDS, tools_of
 from openrlhf_math.grpo.settings import as_json, resolve
-from openrlhf_math.report.plots import tokens_a_second
+from openrlhf_math.report.plots import step_seconds, tokens_a_second
 from openrlhf_math.tools import isolation
 from openrlhf_math.tools.turns import BLOCK_INSTRUCTION
 
@@ -112,9 +112,9 @@ def test_tokens_per_second_count_model_tokens():
     record = {"step": 1, "completion_length": 80.0, "tool/tokens": 20.0, "rollout/num_samples": 10.0,
               "timing/step_total": 2.0}  # fmt: skip
     assert gauge_values(record, 3)["tokens_per_second"] == 300.0
-    assert tokens_a_second("timing/step_total")(record) == 300.0
+    assert tokens_a_second(step_seconds)(record) == 300.0
     del record["tool/tokens"]
-    assert gauge_values(record, 3)["tokens_per_second"] == tokens_a_second("timing/step_total")(record) == 400.0
+    assert gauge_values(record, 3)["tokens_per_second"] == tokens_a_second(step_seconds)(record) == 400.0
 
 
 def test_engines_of_a_node_share_its_memory(monkeypatch):

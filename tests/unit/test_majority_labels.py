@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +14,7 @@ from openrlhf_math.grpo.executor import AgentExecutor
 from openrlhf_math.grpo.inputs import load_problem_sets
 from openrlhf_math.grpo.metrics import one_line
 from openrlhf_math.grpo.problems.majority import agreement, grades_by_majority
-from openrlhf_math.rewards import GradingPool, RewardConfig
+from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,42 @@ def rolled_out(executor, label: str, texts: list[str]) -> list[dict]:
     return asyncio.run(
         executor.execute_group("1+1?", label, SamplingParams(max_tokens=5), 50, engine, engine, len(texts))
     )
+
+
+class Short(AgentExecutor):
+    """A user's reward: half for a correct answer, and nothing for one that ends in 7."""
+
+    async def grade(self, text, label, problem):
+        if "7" in text:
+            raise ValueError("seven")
+        grade = await super().grade(text, label, problem)
+        return replace(grade, reward=grade.reward / 2)
+
+
+def test_own_reward_grades_by_the_label_of_the_majority(pool):
+    executor = Short()
+    executor.pool, executor.majority = pool, True
+    group = rolled_out(executor, "", [r"\boxed{3}", r"\boxed{2}", r"\boxed{3}", r"\boxed{7}"])
+    assert [one["reward"] for one in group] == [0.5, 0.1, 0.5, 0.0]
+    assert [one["extra_logs"]["majority/votes"] for one in group] == [1, 0, 1, 0], "votes are those for the label"
+    assert [one["extra_logs"]["reward_error_rate"] for one in group] == [0, 0, 0, 1]
+    assert {one["grade"]["by"] for one in group} == {"majority"} and {one["label"] for one in group} == {"3"}
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [0.5, None, "correct", Grade("great", 1.0, None, True, 0.0), Grade("correct", math.nan, None, True, 0.0),
+     Grade("wrong", -math.inf, None, True, 0.0)],
+)  # fmt: skip
+def test_own_reward_without_a_usable_grade_is_counted_and_pays_nothing(returned):
+    class Broken(AgentExecutor):
+        async def grade(self, text, label, problem):
+            return returned if "2" in text else Grade("correct", 1.0, "3", True, 0.0)
+
+    group = rolled_out(Broken(), "3", [r"\boxed{3}", r"\boxed{2}"])
+    assert [one["reward"] for one in group] == [1.0, 0.0]
+    assert [one["grade"]["outcome"] for one in group] == ["correct", "ungraded"]
+    assert [one["extra_logs"]["reward_error_rate"] for one in group] == [0, 1] and "reward_error" in group[1]
 
 
 def test_group_without_gold_is_marked_and_one_with_gold_is_as_before(pool):

@@ -2,19 +2,29 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 from recorded_runs import evaluation, grpo_row, grpo_run, whole_run
 
 from openrlhf_math.report.evaluations import comparison_table, evaluation_table, headlines
-from openrlhf_math.report.figures import grpo_table, memory_plot, seconds, single_table, time_plot
+from openrlhf_math.report.figures import (
+    grpo_table,
+    memory_plot,
+    phases_of,
+    seconds,
+    single_table,
+    time_plot,
+    training_headlines,
+)
 from openrlhf_math.report.plots import GRPO, evaluation_curves, part_curves, plot, single_points, smoothed
 from openrlhf_math.report.report import bar, ends, opening_of, tables_of
-from openrlhf_math.report.runs import all_settings, differences, find_runs
+from openrlhf_math.report.runs import Training, all_settings, differences, find_runs
 from openrlhf_math.report.samples import samples_of
 from openrlhf_math.report.table import Interval, Table, as_markdown
 from openrlhf_math.runs.process import FAILED, FINISHED, Process
+from openrlhf_math.runs.records import Records
 
 CURVES = {curve.title: curve for curve in GRPO}
 ROWS = [grpo_row(step) for step in range(1, 31)]
@@ -29,14 +39,43 @@ def test_tokens_per_second_cover_the_whole_batch():
 
 def test_phases_of_a_step_add_up_to_it():
     assert sum(seconds(ROWS[0])) == pytest.approx(ROWS[0]["timing/step_total"])
-    assert seconds(ROWS[0])[-1] == pytest.approx(0.2 + 0.1 + 0.1 + 0.05)
+    assert seconds(ROWS[0])[-2:] == pytest.approx([0.2 + 0.1 + 0.1 + 0.05, 0])
     assert seconds({"step": 1}) is None
+
+
+OVERLAPPED = ROWS[0] | {
+    "timing/generation": 0.25, "timing/rollout_wait": 0.7, "timing/step_total": 1.75, "rollout/num_samples": 100.0,
+    "timeline/rollout_begin": 10.0, "timeline/rollout_end": 14.0, "completion_length": 50.0,
+}  # fmt: skip
+
+
+def test_overlapped_step_has_the_wait_and_the_speed_of_its_own_generation():
+    assert sum(seconds(OVERLAPPED)) == pytest.approx(OVERLAPPED["timing/step_total"])
+    assert phases_of([[ROWS[0]], [OVERLAPPED]])[-1] == "waiting for rollouts"
+    assert "waiting for rollouts" not in phases_of([ROWS])
+    speed = CURVES["Speed of generation"].value
+    assert speed(OVERLAPPED) == 100 * 50 / 4
+    assert speed(ROWS[0] | {"rollout/num_samples": 100.0, "completion_length": 50.0}) == pytest.approx(5000 / 1.2)
+    assert speed({name: value for name, value in OVERLAPPED.items() if "timeline" not in name}) is None
+
+
+def test_accuracy_by_majorities_is_marked():
+    rows = [row | {"accuracy": 0.5, "majority/rate": 0.5} for row in ROWS]
+    run = Training("name", "GRPO", Path("x"), {}, Records(rows), Records([]), [])
+    assert "majority" in training_headlines([run])[0][1]
+    assert [row[1] for row in grpo_table([run]).rows if row[0] == "labelled by a majority"] == ["50.0% to 50.0%"]
+    gold = Training(
+        "name", "GRPO", Path("x"), {}, Records([row | {"majority/rate": 0.0} for row in ROWS]), Records([]), []
+    )
+    assert "majority" not in training_headlines([gold])[0][1]
 
 
 def test_every_curve_has_its_unit_and_its_steps():
     for curve in GRPO:
         drawn = plot(curve, [ROWS])
-        if curve.title == "KL to the start" or any(word in curve.title.lower() for word in ("tool", "teacher")):
+        if curve.title == "KL to the start" or any(
+            word in curve.title.lower() for word in ("tool", "teacher", "majority")
+        ):
             assert drawn is None  # no reference model, so 0 throughout; no tool, no teacher
             continue
         assert f">{curve.unit}</text>" in drawn.svg

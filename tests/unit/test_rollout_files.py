@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from recorded_runs import rollout_row as row
 
 from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.idle_flags import without_effect
 from openrlhf_math.runs import rollouts
 from openrlhf_math.runs.rollouts import Keeping, drop_older, forget_after, read_keeping, read_step, step_files
 from openrlhf_math.runs.where import read_condition
@@ -339,6 +341,18 @@ def test_step_labels_read_the_folder(run_dir):
     assert {(one.problem, one.gold) for one in found} == {("0+1?", "1"), ("1+1?", "2")}
 
 
+def test_labels_of_a_majority_are_no_gold_answers(tmp_path, capsys):
+    from openrlhf_math.prm.rows import Attempt, read_attempts
+
+    write(tmp_path, 1, [row(group=group, sample=sample, problem=f"{group}+1?", graded_by=by)
+                        for group, by in enumerate(("gold", "majority")) for sample in range(2)])  # fmt: skip
+    assert main(["vote", str(tmp_path), "--json", "--rule", "majority"]) == 0
+    assert "2 of 4 completions" in capsys.readouterr().err
+    found = list(read_attempts(str(tmp_path), "\\n\\n"))
+    assert [isinstance(one, Attempt) for one in found] == [True, True, False, False]
+    assert "majority" in found[-1].reason
+
+
 def test_distill_keeps_recorded_correct_completions(run_dir, tmp_path, capsys):
     from pyarrow import parquet
 
@@ -439,11 +453,81 @@ def test_replayed_completion_is_the_recorded_one(tmp_path, monkeypatch):
         (("--eval.dataset", "x"), "--eval.dataset with --math.replay"),
         (("--ckpt.load_enable",), "--ckpt.load_enable with --math.replay"),
         (("--math.overlap", "1", "--no-train.colocate_all"), "--math.overlap with --math.replay"),
+        (
+            ("--math.rewards", "correct=1", "--reward.overlong_buffer_len", "5", "--rollout.max_new_tokens", "9"),
+            "--reward.overlong_buffer_len with --math.replay and --math.rewards",
+        ),
+        (
+            ("--math.rewards", "correct=1", "--reward.stop_properly_penalty_coef", "0.5"),
+            "--reward.stop_properly_penalty_coef with --math.replay and --math.rewards",
+        ),
     ],
 )
 def test_impossible_replays_are_refused(tmp_path, flags, sentence):
     with pytest.raises(UserError, match=sentence):
         replayed([row(), row(sample=1)], tmp_path, *flags)
+
+
+def test_penalty_that_is_a_part_is_stored(tmp_path):
+    flags = (
+        "--math.rewards",
+        "correct=1,overlong=1",
+        "--reward.overlong_buffer_len",
+        "5",
+        "--rollout.max_new_tokens",
+        "9",
+    )
+    assert replayed([row(), row(sample=1)], tmp_path, *flags).reward.overlong_buffer_len is None
+
+
+def test_replayed_batch_is_not_limited_by_the_samples_of_the_run(tmp_path):
+    args = replayed([row(), row(sample=1)], tmp_path, "--data.max_samples", "1")
+    assert args.data.max_samples > 10**6, "problems beyond it would be left out of the metrics of groups"
+    given = ["--data.max_samples", "--algo.dynamic_filtering_enable"]
+    assert [*without_effect(given, args).values()] == [given]
+
+
+def test_replayed_majority_and_judge_stay_marked(tmp_path):
+    from openrlhf_math.grpo.rollout.replay import response_of
+
+    args = replayed([row(), row(sample=1)], tmp_path, "--math.majority_labels", "--rollout.n_samples_per_prompt", "3")
+    marks = ("majority/rate", "majority/votes", "judged_rate")
+    for by, outcome, expected in (
+        ("gold", "correct", (0, 0, 0)),
+        ("majority", "correct", (1, 1, 0)),
+        ("majority", "format", (1, 0, 0)),
+        ("judge", "correct", (0, 0, 1)),
+    ):
+        args.math = replace(args.math, judge=object())
+        logs = response_of(row(graded_by=by, outcome=outcome), args)["extra_logs"]
+        assert tuple(logs[name] for name in marks) == expected
+    plain = replayed([row(), row(sample=1)], tmp_path)
+    assert not response_of(row(), plain)["extra_logs"].keys() & set(marks)
+
+
+def test_replay_of_other_problems_is_refused(tmp_path):
+    from openrlhf_math.grpo.rollout.replay import check_problems
+
+    write(tmp_path, 3, [row(), row(prompt="2+2?")])
+    path = tmp_path / "step_000003.parquet"
+    check_problems([path], {row()["prompt"], "2+2?", "3+3?"})
+    with pytest.raises(UserError, match=f"--math.replay {path}: .*2\\+2?"):
+        check_problems([path], {row()["prompt"]})
+
+
+def test_replay_names_its_flag_and_a_missing_column(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+    from trained_batch import settings
+
+    from openrlhf_math.grpo.rollout.replay import replay_files
+
+    with pytest.raises(UserError, match="--math.replay none"):
+        replay_files(settings("--math.replay", "none"))
+    parquet.write_table(pyarrow.table({"step": [1], "response": ["x"], "reward": [1.0]}), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="no column problem_index"):
+        read_step(tmp_path / "x.parquet")
+    assert len(read_step(tmp_path / "x.parquet", ["reward"])) == 1
 
 
 def test_replay_has_no_engine_and_checks_its_files(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Sampler
 
 from openrlhf_math.errors import UserError
-from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum
+from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum, weights_of
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.metrics import Strata, group_metrics
 from openrlhf_math.grpo.problems.difficulty import of_run, rows_of_run
@@ -57,17 +57,9 @@ class CurriculumSampler(Sampler[int]):
         return np.where(np.isnan(self.base), 0.5, self.base)
 
     def weights(self) -> np.ndarray:
-        """Of the next batch, float64 [problems]. Raises ValueError if the curriculum's cannot be drawn by."""
+        """Of the next batch, float64 [problems]. Raises UserError if the curriculum's cannot be drawn by."""
         known = Known(self.step, self.difficulty, self.pass_rates(), self.seen)
-        weights = np.asarray(self.choose(known, self.settings), dtype=np.float64)
-        if weights.shape != self.difficulty.shape:
-            raise ValueError(f"--math.curriculum {self.settings.name} gives weights {weights.shape}, not {len(self)}")
-        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-            raise ValueError(
-                f"--math.curriculum {self.settings.name} gives weights from {weights.min()} to {weights.max()} in step "
-                f"{self.step + 1}; they must be finite, not negative, and not all 0"
-            )
-        return weights
+        return weights_of(self.choose, known, self.settings)
 
     def observe(self, outcomes: Mapping[int, tuple[int, int]]) -> None:
         """Ends a step. outcomes: correct completions and all, by problem, of every group that was generated for it."""
@@ -194,7 +186,7 @@ class ProblemOrder:
         """What was drawn since the last step, as a record of problems.jsonl, and the step's metrics."""
         outcomes = {problem: (sum(all_), len(all_)) for problem, all_ in sorted(self.take_noted().items())}
         if not outcomes and self.name != UNIFORM:
-            raise ValueError(
+            raise UserError(
                 f"--math.curriculum {self.name}: the agent gives back no prompt of the run's problems, so nothing can "
                 "be learned of them; let its rollouts have 'prompt' as it came"
             )

@@ -4,13 +4,15 @@ Tokens, masks, the engine's log-probabilities and rewards are those of the files
 computed again. The first step of a run, replayed with the model and the flags it began with, has the same gradient.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 
 from openrlhf_math.data.prompts import prompt_ids
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.problems.majority import SHARE, VOTES
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
-from openrlhf_math.runs.rollouts import PART, files_at, read_step
+from openrlhf_math.runs.rollouts import MAJORITY, PART, files_at, read_step
 
 FLAG, MODEL_FLAG = "--math.replay", "--actor.model_name_or_path"
 
@@ -20,7 +22,7 @@ def replay_files(args: SimpleNamespace) -> list[Path]:
 
     Raises UserError for a file of other groups, another tokenizer, a longer context, or without a part of the reward.
     """
-    files = files_at(Path(args.math.replay))
+    files = files_at(FLAG, Path(args.math.replay))
     tokenizer = load_tokenizer(MODEL_FLAG, args.actor.model_name_or_path, False, NO_TEMPLATE)
     for path in files.values():
         rows = read_step(path)
@@ -32,6 +34,20 @@ def replay_files(args: SimpleNamespace) -> list[Path]:
                 "its first prompt; give the model that the run began with"
             )
     return list(files.values())
+
+
+def check_problems(files: Collection[Path], prompts: Collection[str]) -> None:
+    """Raise UserError for a prompt that is none of this run's: its rewards are of other problems or instructions.
+
+    prompts: of the training problems.
+    """
+    for path in files:
+        for row in read_step(path, ["step", "response", "reward", "prompt"]):
+            if row["prompt"] not in prompts:
+                raise UserError(
+                    f"{FLAG} {path}: the prompt {row['prompt'][:80]!r} is of no problem of --data.prompt_dataset; give "
+                    "the problems and the flags of the prompt that the run had"
+                )
 
 
 def _check(rows: list[dict], path: Path, args: SimpleNamespace) -> None:
@@ -61,8 +77,13 @@ def response_of(row: dict, args: SimpleNamespace) -> dict:
     if row["outcome"] is not None:
         outcomes = {"accuracy": "correct", "ungraded_rate": "ungraded"}
         rates = {name: float(row["outcome"] == outcome) for name, outcome in outcomes.items()}
+    by = row["graded_by"]
+    if args.math.majority_labels:
+        rates |= {SHARE: float(by == MAJORITY), VOTES: float(by == MAJORITY and row["outcome"] == "correct")}
+    if args.math.judge:
+        rates["judged_rate"] = float(by == "judge")
     log_probs = row["log_probs"]
-    grade = {"outcome": row["outcome"], "answer": row["extracted"], "reason": row["reason"], "by": row["graded_by"]}
+    grade = {"outcome": row["outcome"], "answer": row["extracted"], "reason": row["reason"], "by": by}
     return {
         "prompt": row["prompt"],
         "label": row["gold"],
