@@ -530,6 +530,20 @@ def test_replay_names_its_flag_and_a_missing_column(tmp_path):
     assert len(read_step(tmp_path / "x.parquet", ["reward"])) == 1
 
 
+def test_replay_compares_the_tokens_of_every_prompt(tmp_path, monkeypatch):
+    from openrlhf_math.grpo.rollout import replay
+
+    def tokenizer(texts, **_):
+        return {"input_ids": [[1, 2] if text == row()["prompt"] else [7] for text in texts]}
+
+    monkeypatch.setattr(replay, "load_tokenizer", lambda *_: tokenizer)
+    rows = [row(group=group, sample=sample, prompt=prompt) for group, prompt in enumerate((row()["prompt"], "2+2?"))
+            for sample in range(2)]  # fmt: skip
+    args = replayed(rows, tmp_path, "--rollout.batch_size", "2")
+    with pytest.raises(UserError, match="other tokens of the prompt '2"):
+        replay.replay_files(args)
+
+
 def test_replay_has_no_engine_and_checks_its_files(tmp_path, monkeypatch):
     from openrlhf_math.grpo.rollout import replay
 
