@@ -503,6 +503,15 @@ def test_penalty_that_is_a_part_is_stored(tmp_path):
     assert replayed([row(), row(sample=1)], tmp_path, *flags).reward.overlong_buffer_len is None
 
 
+def test_plan_of_a_replay_has_no_engine(tmp_path, capsys):
+    from openrlhf_math.grpo.plan import plan, print_plan
+
+    args = replayed([row(), row(sample=1)], tmp_path)
+    assert [one.name for one in plan(args)] == ["trainer (single controller)", "policy (DeepSpeed)"]
+    print_plan(args, problems=2000)
+    assert "2000, " not in capsys.readouterr().out.partition("What this run needs")[2], "files are the batches"
+
+
 def test_replayed_batch_is_not_limited_by_the_samples_of_the_run(tmp_path):
     args = replayed([row(), row(sample=1)], tmp_path, "--data.max_samples", "1")
     assert args.data.max_samples > 10**6, "problems beyond it would be left out of the metrics of groups"
