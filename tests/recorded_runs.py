@@ -54,8 +54,8 @@ def rollout_row(**changed) -> dict:
     """A completion of a step as GRPO keeps it."""
     return {
         "step": 1, "problem_index": 0, "group": 0, "sample": 0, "source": "s", "problem": "1+1?", "gold": "2",
-        "prompt": "<user>1+1?", "response": "so \\boxed{2}", "tokens": 5, "truncated": False, "outcome": "correct",
-        "graded_by": "gold",
+        "prompt": "<user>1+1?", "response": "so \\boxed{2}", "transcript": None, "tokens": 5,
+        "truncated": False, "outcome": "correct", "graded_by": "gold",
         "extracted": "2", "reason": "", "reward": 1.0, "advantage": 0.5, "mean_log_prob": -0.25, "weights": 0,
         "prompt_tokens": [1, 2], "response_tokens": [3, 4, 5], "actions": [[0, 3]], "log_probs": [-0.25, -0.5, 0.0],
     } | changed  # fmt: skip

@@ -77,6 +77,9 @@ def _refuse(message: str) -> NoReturn:
     raise UserError(message)
 
 
+ENGINE_FLAG = "--vllm.args"
+
+
 def _unknown(word: str, parsers: list[argparse.ArgumentParser]) -> str:
     if not word.startswith("-"):
         return f"{word!r} is not a flag, and no flag takes it; put quotes around a value with spaces"
@@ -92,6 +95,11 @@ def _unknown(word: str, parsers: list[argparse.ArgumentParser]) -> str:
     ]
     guesses = list(dict.fromkeys([*ends, *close]))[:3]
     guess = f"; did you mean {' or '.join(guesses)}?" if guesses else ""
+    if flag.startswith("--vllm.") and ENGINE_FLAG in options:
+        name = flag.removeprefix("--vllm.")
+        return (
+            f"unknown flag {flag}{guess or ';'} an argument of vLLM's engine is {ENGINE_FLAG} '{{\"{name}\": VALUE}}'"
+        )
     return f"unknown flag {flag}{guess or '; --help lists all flags'}"
 
 

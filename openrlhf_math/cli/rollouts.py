@@ -7,7 +7,7 @@ from pathlib import Path
 from openrlhf_math.cli.parsing import shown_json
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.records import finite
-from openrlhf_math.runs.rollouts import MAJORITY
+from openrlhf_math.runs.rollouts import MAJORITY, whole_text
 
 EPILOG = """conditions:
   reward<0.2 and truncated                 columns are compared with and, or, not and brackets
@@ -168,7 +168,7 @@ def _completion(row: dict, full: bool) -> Iterator:
         yield Text(f"     parts: {', '.join(parts)}")
     if row["reason"]:
         yield Text(f"     {_line(row['reason'], EXCERPT)}", style="yellow")
-    text = visible(row["response"])
+    text = visible(whole_text(row))
     if full:
         yield from (Text(f"     {line}", style="dim") for line in text.splitlines())
     else:

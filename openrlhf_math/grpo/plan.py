@@ -64,14 +64,17 @@ def plan(args: SimpleNamespace) -> list[PlannedActors]:
             weights + 2 * trained / ranks + optimizer,
             f"weights, {adapter_text}gradients, {adam}, ZeRO-{args.ds.zero_stage}",
         ),
-        PlannedActors(
-            "rollout (vLLM)",
-            args.vllm.num_engines,
-            args.vllm.tensor_parallel_size,
-            2 * size / args.vllm.tensor_parallel_size,
-            f"weights; KV cache up to {args.vllm.gpu_memory_utilization:.0%}",
-        ),
     ]
+    if args.vllm.num_engines:  # none with --math.replay
+        rows.append(
+            PlannedActors(
+                "rollout (vLLM)",
+                args.vllm.num_engines,
+                args.vllm.tensor_parallel_size,
+                2 * size / args.vllm.tensor_parallel_size,
+                f"weights; KV cache up to {args.vllm.gpu_memory_utilization:.0%}",
+            )
+        )
     teacher = args.math.teacher
     if is_loaded(teacher):
         shards = devices_of(args.ref) if args.ds.zero_stage == 3 else 1
@@ -126,7 +129,9 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
             soft_wrap=True,
         )
     console.print(f"reference model: {'yes' if args.algo.kl.init_coef > 0 else 'none (KL coefficient 0)'}")
-    if problems is not None:
+    if args.math.replay:
+        console.print(f"batches: the files of --math.replay {args.math.replay}", soft_wrap=True)
+    elif problems is not None:
         console.print(rollouts_line(problems, args.rollout.batch_size, args.train.num_episodes))
     console.print(
         f"gradient steps a batch: {'one' if one_step_a_batch(args) else 'several'}; pass for old log-probabilities: "

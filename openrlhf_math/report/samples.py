@@ -10,7 +10,7 @@ from openrlhf_math import former_names
 from openrlhf_math.errors import UserError
 from openrlhf_math.report.runs import Evaluation, Training
 from openrlhf_math.report.table import shortened
-from openrlhf_math.runs.rollouts import TRAINING, read_step, step_files
+from openrlhf_math.runs.rollouts import TRAINING, read_step, step_files, whole_text
 
 # What may become of a problem, by whether its first completion was correct before and is after.
 CHANGES = {
@@ -25,8 +25,8 @@ CHANGES = {
 NEEDED = {"problem_index", "sample", "problem", "outcome"}
 MOST_GROUPS = 3  # of a run's rollouts
 SHOWN_COLUMNS = (
-    "step", "group", "sample", "problem", "prompt", "gold", "response", "outcome", "extracted", "reason", "reward",
-    "advantage", "tokens", "mean_log_prob", "truncated",
+    "step", "group", "sample", "problem", "prompt", "gold", "response", "transcript", "outcome", "extracted", "reason",
+    "reward", "advantage", "tokens", "mean_log_prob", "truncated",
 )  # fmt: skip
 OUTCOMES = {"format": "wrong, in correct format"}  # what the grader calls it, for a person
 
@@ -138,7 +138,7 @@ def _completion(row: dict, size: int) -> Sample:
         figures.append(_text(row["reason"]))
     name = f"completion {row['sample'] + 1} of {size}"
     return Sample(
-        name, _text(row["response"]), OUTCOMES.get(outcome, outcome), _text(row["extracted"]), ", ".join(figures)
+        name, _text(whole_text(row)), OUTCOMES.get(outcome, outcome), _text(row["extracted"]), ", ".join(figures)
     )
 
 

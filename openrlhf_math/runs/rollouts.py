@@ -26,7 +26,8 @@ COLUMNS = {
     "problem": ("string", "the problem as its set gives it"),
     "gold": ("string", "its gold answer"),
     "prompt": ("string", "the text that the model was given"),
-    "response": ("string", "the completion, without a tool's replies"),
+    "response": ("string", "the completion, without its calls of a tool and the replies"),
+    "transcript": ("string", "in a run with a tool, the completion with calls and replies; else none"),
     "tokens": ("int32", "of the completion, a tool's replies included"),
     "truncated": ("bool", "whether the limit cut it off"),
     "outcome": ("string", "its grade: correct, format, wrong or ungraded; none where a user's agent gives none"),
@@ -42,6 +43,7 @@ COLUMNS = {
     "actions": ("list<list<int32>>", "ranges [start, stop) of response_tokens that the model sampled"),
     "log_probs": ("list<float>", "of response_tokens, by the engine, nats; 0 for a tool's"),
 }  # fmt: skip
+LATER_COLUMNS = frozenset(["transcript"])  # which files of the release before do not have
 MAJORITY = "majority"  # in `graded_by`
 TOKEN_COLUMNS = ("prompt_tokens", "response_tokens", "actions", "log_probs")  # large, for replay
 
@@ -115,6 +117,11 @@ def _arrow(pyarrow: ModuleType, values: Sequence, kind: str) -> Any:
     return pyarrow.array(values, types.get(kind, kind))
 
 
+def whole_text(row: Mapping[str, Any]) -> str:
+    """What a person reads of a completion: with calls of a tool and the replies, if there are any."""
+    return row["response"] if row.get("transcript") is None else row["transcript"]
+
+
 def drop_older(folder: Path, keeping: Keeping) -> None:
     """Delete the files that are too many."""
     files = list(step_files(folder).values())
@@ -156,8 +163,8 @@ def read_step(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            needed = COLUMNS if columns is None else ("step", "response", "reward")
-            missing = [name for name in needed if name not in file.schema_arrow.names]
+            needed = [*COLUMNS] if columns is None else ["step", "response", "reward"]
+            missing = [name for name in needed if name not in {*file.schema_arrow.names, *LATER_COLUMNS}]
             if missing:
                 raise UserError(f"{path} has no column {missing[0]}: it is not a file of rollouts that `grpo` wrote")
             rows = file.read(columns).to_pylist()

@@ -103,6 +103,8 @@ def test_evaluations_use_the_models_defaults(file, flags, expected, tmp_path):
         (["--vllm.args", '{"max_num_seqs": 1.5}'], "max_num_seqs is 1.5"),
         (["--vllm.args", '{"enable_chunked_prefill": "yes"}'], "enable_chunked_prefill is 'yes'"),
         (["--chat-template-kwargs", '{"think": true}'], "reads no think, only thinks"),
+        (["--vllm.max_num_seqs", "4"], """--vllm.args '{"max_num_seqs": VALUE}'"""),
+        (["--vllm.num_engine", "4"], "did you mean --vllm.num_engines?"),
     ],
 )
 def test_grpo_refuses_unknown_names(flags, said, model_folder, problem_file, tmp_path, capsys):

@@ -134,7 +134,7 @@ def test_file_holds_what_was_written(tmp_path):
     assert path.name == "step_000012.parquet"
     found = read_step(path)
     assert found == [rows[0], rows[1] | {"response": "half ?"}]
-    assert list(found[0])[14:18] == ["reason", "reward", "reward/a", "advantage"]
+    assert list(found[0])[15:19] == ["reason", "reward", "reward/a", "advantage"]
 
 
 def test_error_keeps_the_old_file(tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ class Tokenizer:
         return " ".join(map(str, ids))
 
 
-def keeper(tmp_path, keeping=ALL):
+def keeper(tmp_path, keeping=ALL, tool=None):
     from openrlhf_math.grpo.rollout.kept_rollouts import KeptRollouts
 
     prompts = tmp_path / "0.jsonl"
@@ -187,7 +187,7 @@ def keeper(tmp_path, keeping=ALL):
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return KeptRollouts(
         SimpleNamespace(
-            math=SimpleNamespace(keep_rollouts=keeping, run_dir=tmp_path),
+            math=SimpleNamespace(keep_rollouts=keeping, run_dir=tmp_path, tool=tool),
             train=SimpleNamespace(seed=7),
             rollout=SimpleNamespace(n_samples_per_prompt=2),
             eval=SimpleNamespace(n_samples_per_prompt=1, dataset=str(prompts)),
@@ -249,11 +249,34 @@ def test_rows_of_a_step(tmp_path):
     assert (rows[2]["problem"], rows[2]["problem_index"], rows[3]["problem"]) == (None, None, "one")
     assert [one["truncated"] for one in rows] == [False, False, False, True]
 
+    assert {one["transcript"] for one in rows} == {None}
+
     kept.evaluation(5, samples[:3])
     (evaluated,) = (tmp_path / "eval_rollouts").iterdir()
     rows = read_step(evaluated)
     assert [(one["group"], one["sample"], one["advantage"]) for one in rows] == [(n, 0, None) for n in range(3)]
     assert rows[0]["reward"] == pytest.approx(0.2), "the reward, not the accuracy"
+
+
+def test_run_with_a_tool_keeps_and_shows_calls_and_replies(tmp_path, capsys):
+    kept = keeper(tmp_path, tool=object())
+    kept._outcomes = torch.zeros(2), torch.zeros(2)
+    kept.training(1, [sample("<user>two", [1, 2, 3, 4, 5], [0, 0, 1, 0, 1]) for _ in range(2)])
+    path = tmp_path / "rollouts" / "step_000001.parquet"
+    assert [(one["response"], one["transcript"]) for one in read_step(path)] == [("text", "3 4 5")] * 2
+    assert main(["rollouts", str(path), "--where", "transcript contains '4'"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("3 4 5") == 2 and "text" not in shown
+
+
+def test_file_of_the_release_before_is_read(tmp_path, capsys):
+    from pyarrow import parquet
+
+    write(tmp_path, 1, [row(response="so it was")])
+    path = tmp_path / "step_000001.parquet"
+    parquet.write_table(parquet.read_table(path).drop_columns("transcript"), path)
+    assert len(read_step(path)) == 1
+    assert main(["rollouts", str(path)]) == 0 and "so it was" in capsys.readouterr().out
 
 
 def test_group_sample_is_complete_and_reproducible(tmp_path):
@@ -480,6 +503,15 @@ def test_penalty_that_is_a_part_is_stored(tmp_path):
     assert replayed([row(), row(sample=1)], tmp_path, *flags).reward.overlong_buffer_len is None
 
 
+def test_plan_of_a_replay_has_no_engine(tmp_path, capsys):
+    from openrlhf_math.grpo.plan import plan, print_plan
+
+    args = replayed([row(), row(sample=1)], tmp_path)
+    assert [one.name for one in plan(args)] == ["trainer (single controller)", "policy (DeepSpeed)"]
+    print_plan(args, problems=2000)
+    assert "2000, " not in capsys.readouterr().out.partition("What this run needs")[2], "files are the batches"
+
+
 def test_replayed_batch_is_not_limited_by_the_samples_of_the_run(tmp_path):
     args = replayed([row(), row(sample=1)], tmp_path, "--data.max_samples", "1")
     assert args.data.max_samples > 10**6, "problems beyond it would be left out of the metrics of groups"
@@ -528,6 +560,20 @@ def test_replay_names_its_flag_and_a_missing_column(tmp_path):
     with pytest.raises(UserError, match="no column problem_index"):
         read_step(tmp_path / "x.parquet")
     assert len(read_step(tmp_path / "x.parquet", ["reward"])) == 1
+
+
+def test_replay_compares_the_tokens_of_every_prompt(tmp_path, monkeypatch):
+    from openrlhf_math.grpo.rollout import replay
+
+    def tokenizer(texts, **_):
+        return {"input_ids": [[1, 2] if text == row()["prompt"] else [7] for text in texts]}
+
+    monkeypatch.setattr(replay, "load_tokenizer", lambda *_: tokenizer)
+    rows = [row(group=group, sample=sample, prompt=prompt) for group, prompt in enumerate((row()["prompt"], "2+2?"))
+            for sample in range(2)]  # fmt: skip
+    args = replayed(rows, tmp_path, "--rollout.batch_size", "2")
+    with pytest.raises(UserError, match="other tokens of the prompt '2"):
+        replay.replay_files(args)
 
 
 def test_replay_has_no_engine_and_checks_its_files(tmp_path, monkeypatch):

@@ -60,6 +60,7 @@ class KeptRollouts:
         self.keeping: Keeping = args.math.keep_rollouts
         self.run_dir: Path = args.math.run_dir
         self.seed, self.tokenizer = args.train.seed, tokenizer
+        self.has_tool = args.math.tool is not None
         self.group_size = {TRAINING: args.rollout.n_samples_per_prompt, EVALUATION: args.eval.n_samples_per_prompt}
         self._problems = {TRAINING: _problems(args, args.data.prompt_dataset), EVALUATION: {}}
         if args.eval.dataset:
@@ -127,6 +128,7 @@ class KeptRollouts:
             "gold": sample.labels[0],
             "prompt": sample.prompts[0],
             "response": text,
+            "transcript": self.tokenizer.decode(tokens[start:], skip_special_tokens=False) if self.has_tool else None,
             "tokens": len(tokens) - start,
             "truncated": bool(sample.truncated),
             "outcome": graded.outcome,

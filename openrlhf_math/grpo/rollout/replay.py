@@ -27,12 +27,13 @@ def replay_files(args: SimpleNamespace) -> list[Path]:
     for path in files.values():
         rows = read_step(path)
         _check(rows, path, args)
-        (ids,) = prompt_ids(tokenizer, [rows[0]["prompt"]], args.data.apply_chat_template)
-        if ids != rows[0]["prompt_tokens"]:
-            raise UserError(
-                f"{FLAG} {path}: the tokenizer of {MODEL_FLAG} {args.actor.model_name_or_path} makes other tokens of "
-                "its first prompt; give the model that the run began with"
-            )
+        tokens = {row["prompt"]: row["prompt_tokens"] for row in rows}
+        for prompt, ids in zip(tokens, prompt_ids(tokenizer, [*tokens], args.data.apply_chat_template), strict=True):
+            if ids != tokens[prompt]:
+                raise UserError(
+                    f"{FLAG} {path}: the tokenizer of {MODEL_FLAG} {args.actor.model_name_or_path} makes other tokens "
+                    f"of the prompt {prompt[:80]!r}; give the model that the run began with"
+                )
     return list(files.values())
 
 
