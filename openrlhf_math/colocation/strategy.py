@@ -65,12 +65,16 @@ class MathStrategy(DeepspeedStrategy):
             # DeepSpeed would compile its own AdamW with g++ first, which takes longer than a short run. PyTorch's fused
             # one needs no temporaries as large as the model.
             config["optimizer"]["params"] |= {"torch_adam": True, "fused": True}
+        if self.use_dynamic_batch and self.stage < 3:
+            # The trainer knows the last micro-batch of a step. DeepSpeed 0.19.6 would take each for the last and keep
+            # its gradient alone; ZeRO-3 adds them up.
+            config["managed_gradient_accumulation"] = False
         return config
 
     def optimizer_step(self, optimizer: torch.optim.Optimizer, model: nn.Module, *args: Any, **kwargs: Any) -> None:
         """As OpenRLHF's. The optimizer's temporaries do not come on top of the activations, which the heap has kept."""
         engine: Any = model.model if isinstance(model, Actor) else model
-        if engine.is_gradient_accumulation_boundary():
+        if not engine.managed_gradient_accumulation() or engine.is_gradient_accumulation_boundary():
             self._trim_heap()
         super().optimizer_step(optimizer, model, *args, **kwargs)
 

@@ -19,6 +19,9 @@ from openrlhf_math.colocation.strategy import MathStrategy
 
 LR, BETAS, EPS, DECAY = 1e-2, (0.9, 0.95), 1e-8, 0.1
 SIZE = 25_000_000
+MICRO_BATCHES = 2  # of an optimizer step
+# Who knows which micro-batch is the last of a step: the trainer, or DeepSpeed, which counts.
+DYNAMIC, MANAGED = "dynamic", "managed"
 os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 
 
@@ -65,12 +68,12 @@ class Formula:
         self.weight = self.weight - LR * (mean / (np.sqrt(square) + EPS) + DECAY * self.weight)
 
 
-def main() -> None:
-    ds = SimpleNamespace(param_dtype="fp32")
-    args = SimpleNamespace(ds=ds, train=SimpleNamespace(), math=SimpleNamespace(), local_rank=-1)
-    strategy = MathStrategy(
-        args=args, zero_stage=int(sys.argv[1]), max_norm=0.0, micro_train_batch_size=1, train_batch_size=1
-    )
+def main(stage: int, mode: str, offload: bool) -> None:
+    ds = SimpleNamespace(param_dtype="fp32", adam_offload=offload)
+    train = SimpleNamespace(dynamic_batch_enable=mode == DYNAMIC)
+    args = SimpleNamespace(ds=ds, train=train, math=SimpleNamespace(), local_rank=-1)
+    batch = 1 if mode == DYNAMIC else MICRO_BATCHES
+    strategy = MathStrategy(args=args, zero_stage=stage, max_norm=0.0, micro_train_batch_size=1, train_batch_size=batch)
     strategy.setup_distributed()
     adam = {"type": "AdamW", "params": {"lr": LR, "betas": BETAS, "eps": EPS, "weight_decay": DECAY}}
     model = Scale()
@@ -79,25 +82,23 @@ def main() -> None:
     )
     some = torch.arange(0, SIZE, 9973)
     formula = Formula(torch.linspace(-1, 1, SIZE)[some].double().numpy())
-    peaks = []
+    peaks, norms = [], []
     for step in range(3):
-        gradient = torch.randn(SIZE, generator=torch.Generator().manual_seed(step))
-        formula.step(gradient[some].double().numpy())
-        strategy.backward(engine(gradient), engine, None)
-        peaks.append(peak_bytes(lambda: strategy.optimizer_step(None, engine, None)) / (4 * SIZE))
+        total = torch.zeros(SIZE)
+        for number in range(MICRO_BATCHES):
+            gradient = torch.randn(SIZE, generator=torch.Generator().manual_seed(step * MICRO_BATCHES + number))
+            total += gradient / batch
+            strategy.backward(engine(gradient), engine, None)
+            if mode == MANAGED or number == MICRO_BATCHES - 1:
+                peaks.append(peak_bytes(lambda: strategy.optimizer_step(None, engine, None)) / (4 * SIZE))
+        formula.step(total[some].double().numpy())
+        norms.append(float(strategy.get_grad_norm(engine)) / float(total.norm()))
     with deepspeed.zero.GatheredParameters(list(model.parameters())):
         trained = model.weight.detach()[some].double().numpy()
-    print(
-        json.dumps(
-            {
-                "stage": engine.zero_optimization_stage(),
-                "peaks": peaks,
-                "error": float(np.abs(trained - formula.weight).max()),
-            }
-        ),
-        flush=True,
-    )
+    error = float(np.abs(trained - formula.weight).max())
+    found = {"stage": engine.zero_optimization_stage(), "peak": max(peaks), "error": error, "norms": norms}
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]), sys.argv[2], "offload" in sys.argv)
