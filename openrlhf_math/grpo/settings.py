@@ -141,6 +141,7 @@ def resolve(flat: argparse.Namespace) -> SimpleNamespace:
     _check(flags, wanted_teacher)
     check_placement(flags, reference=is_loaded(wanted_teacher) or flags["algo.kl.init_coef"] > 0)
     check_kernels(flags, device, padded=not shared_prefix)
+    _check_accumulation(flags, shared_prefix or flags["train.dynamic_batch_enable"])
     check_lora_flags(flags)
     if flags["ds.lora.dropout"]:
         raise UserError(
@@ -335,6 +336,21 @@ def _check(flags: dict, teacher: Teacher | None) -> None:
         raise UserError(
             f"--train.micro_batch_size {flags['train.micro_batch_size']} on {ranks} training process(es) does not "
             f"divide --train.batch_size {flags['train.batch_size']}; choose a micro batch that does"
+        )
+
+
+def _check_accumulation(flags: dict, several: bool) -> None:
+    """several: whether an optimizer step has as many micro-batches as its tokens need, see `MathStrategy`."""
+    stage = flags["ds.zero_stage"]
+    if several and flags["ds.deepcompile"] and stage < 3:
+        raise UserError(
+            f"--ds.deepcompile: DeepSpeed does not add up micro-batches of unknown number with it and --ds.zero_stage "
+            f"{stage}; give --ds.zero_stage 3, or leave it out"
+        )
+    if several and flags["ds.overlap_comm"] and stage < 2:
+        raise UserError(
+            f"--ds.overlap_comm: DeepSpeed does not add up micro-batches of unknown number with it and --ds.zero_stage "
+            f"{stage}; give --ds.zero_stage 2 or 3, or leave it out"
         )
 
 

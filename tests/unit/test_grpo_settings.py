@@ -69,6 +69,8 @@ def test_old_log_probability_pass_is_skipped_only_if_unused(flags, needed):
         (("--math.grading_seconds", "1e9"), "--math.grading_seconds 1000000000.0: give"),
         (("--math.grading_workers", "5000"), "--math.grading_workers 5000: give"),
         (("--math.grading_gib", "1e12"), "--math.grading_gib"),
+        (("--ds.deepcompile",), "--ds.deepcompile: DeepSpeed"),
+        (("--ds.overlap_comm", "--ds.zero_stage", "1"), "--ds.overlap_comm: DeepSpeed"),
         (("--algo.advantage.estimator", "gpro"), "there is none of that name; choose one of grpo"),
     ],
 )
