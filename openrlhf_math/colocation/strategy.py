@@ -65,9 +65,9 @@ class MathStrategy(DeepspeedStrategy):
             # DeepSpeed would compile its own AdamW with g++ first, which takes longer than a short run. PyTorch's fused
             # one needs no temporaries as large as the model.
             config["optimizer"]["params"] |= {"torch_adam": True, "fused": True}
-        if self.use_dynamic_batch and self.stage < 3:
+        if self.use_dynamic_batch and self.stage in (1, 2):
             # The trainer knows the last micro-batch of a step. DeepSpeed 0.19.6 would take each for the last and keep
-            # its gradient alone; ZeRO-3 adds them up.
+            # its gradient alone; the other stages add them up.
             config["managed_gradient_accumulation"] = False
         return config
 

@@ -342,12 +342,12 @@ def _check(flags: dict, teacher: Teacher | None) -> None:
 def _check_accumulation(flags: dict, several: bool) -> None:
     """several: whether an optimizer step has as many micro-batches as its tokens need, see `MathStrategy`."""
     stage = flags["ds.zero_stage"]
-    if several and flags["ds.deepcompile"] and stage < 3:
+    if several and flags["ds.deepcompile"] and stage in (1, 2):
         raise UserError(
             f"--ds.deepcompile: DeepSpeed does not add up micro-batches of unknown number with it and --ds.zero_stage "
             f"{stage}; give --ds.zero_stage 3, or leave it out"
         )
-    if several and flags["ds.overlap_comm"] and stage < 2:
+    if several and flags["ds.overlap_comm"] and stage == 1:
         raise UserError(
             f"--ds.overlap_comm: DeepSpeed does not add up micro-batches of unknown number with it and --ds.zero_stage "
             f"{stage}; give --ds.zero_stage 2 or 3, or leave it out"
