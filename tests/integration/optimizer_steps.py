@@ -22,7 +22,9 @@ SIZE = 25_000_000
 MICRO_BATCHES = 2  # of an optimizer step
 # Who knows which micro-batch is the last of a step: the trainer, or DeepSpeed, which counts.
 DYNAMIC, MANAGED = "dynamic", "managed"
-os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+os.environ |= {name: os.environ.get(name, value) for name, value in ALONE.items()}  # torchrun sets them, too
+RANK, RANKS = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 class Scale(torch.nn.Module):
@@ -68,11 +70,15 @@ class Formula:
         self.weight = self.weight - LR * (mean / (np.sqrt(square) + EPS) + DECAY * self.weight)
 
 
+def random_gradient(*numbers: int) -> torch.Tensor:
+    return torch.randn(SIZE, generator=torch.Generator().manual_seed(sum(n * 10**i for i, n in enumerate(numbers))))
+
+
 def main(stage: int, mode: str, offload: bool) -> None:
     ds = SimpleNamespace(param_dtype="fp32", adam_offload=offload)
     train = SimpleNamespace(dynamic_batch_enable=mode == DYNAMIC)
     args = SimpleNamespace(ds=ds, train=train, math=SimpleNamespace(), local_rank=-1)
-    batch = 1 if mode == DYNAMIC else MICRO_BATCHES
+    batch = 1 if mode == DYNAMIC else MICRO_BATCHES * RANKS
     strategy = MathStrategy(args=args, zero_stage=stage, max_norm=0.0, micro_train_batch_size=1, train_batch_size=batch)
     strategy.setup_distributed()
     adam = {"type": "AdamW", "params": {"lr": LR, "betas": BETAS, "eps": EPS, "weight_decay": DECAY}}
@@ -86,9 +92,9 @@ def main(stage: int, mode: str, offload: bool) -> None:
     for step in range(3):
         total = torch.zeros(SIZE)
         for number in range(MICRO_BATCHES):
-            gradient = torch.randn(SIZE, generator=torch.Generator().manual_seed(step * MICRO_BATCHES + number))
-            total += gradient / batch
-            strategy.backward(engine(gradient), engine, None)
+            gradients = [random_gradient(step, number, rank) for rank in range(RANKS)]
+            total += sum(gradients) / RANKS / (1 if mode == DYNAMIC else MICRO_BATCHES)
+            strategy.backward(engine(gradients[RANK]), engine, None)
             if mode == MANAGED or number == MICRO_BATCHES - 1:
                 peaks.append(peak_bytes(lambda: strategy.optimizer_step(None, engine, None)) / (4 * SIZE))
         formula.step(total[some].double().numpy())
