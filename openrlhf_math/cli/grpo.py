@@ -114,6 +114,8 @@ def _run(flat: argparse.Namespace) -> int:
         claim_run_dir(args)
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
+        if sets and prompts:
+            inputs.check_rewards(args, sets, prompts)
         if prompts and args.math.replay:
             check_problems(replayed, inputs.training_prompts(args, prompts))
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
@@ -136,6 +138,7 @@ def _run(flat: argparse.Namespace) -> int:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
     prompts = inputs.render_prompts(args, sets)
+    inputs.check_rewards(args, sets, prompts)
     if args.math.replay:
         check_problems(replayed, inputs.training_prompts(args, prompts))
     labels = read_labels(args, sets)

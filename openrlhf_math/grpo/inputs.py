@@ -20,6 +20,7 @@ from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import Tokenizer, chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.problems.majority import is_missing
+from openrlhf_math.grpo.reward_parts import try_parts
 from openrlhf_math.grpo.rollout.tool_turns import tools_of
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens, weight_names
@@ -145,6 +146,14 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
                 f"({length} tokens, room for {room}); raise --data.max_len, lower --rollout.max_new_tokens or drop them"
             )
     return prompts
+
+
+def check_rewards(args: SimpleNamespace, sets: dict[str, list[Problem]], prompts: dict[str, list[str]]) -> None:
+    """Raise UserError for an own part of the reward that fails on the first problem. prompts: of `render_prompts`."""
+    if args.math.reward_parts:
+        spec = args.data.prompt_dataset.split(",")[0].strip()
+        limit = args.rollout.max_new_tokens or args.data.max_len
+        try_parts(args.math.reward_parts, prompts[spec][0], sets[spec][0].answer, limit)
 
 
 def training_prompts(args: SimpleNamespace, prompts: dict[str, list[str]]) -> set[str]:
