@@ -98,8 +98,8 @@ def _run(flat: argparse.Namespace) -> int:
     check_language_model(MODEL_FLAG, model)
     max_len = args.data.max_len
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len)
-    wanted = {"ring": args.ds.ring_attn_size, "shared_prefix": args.math.wants_shared_prefix}
-    family = checked_family(MODEL_FLAG, model, **wanted)
+    ring, shared_prefix = args.ds.ring_attn_size, args.math.wants_shared_prefix
+    family = checked_family(MODEL_FLAG, model, ring, shared_prefix)
     inputs.check_other_models(args)
     check_engine_args(ENGINE_FLAG, args.math.generation.engine_args, OURS)
     with_model_defaults(args, recommended_sampling(MODEL_FLAG, model))
@@ -142,7 +142,7 @@ def _run(flat: argparse.Namespace) -> int:
     if args.math.replay:
         check_problems(replayed, inputs.training_prompts(args, prompts))
     labels = read_labels(args, sets)
-    checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
+    checked_family(MODEL_FLAG, model, ring, shared_prefix, ask_hub=True)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
     check_engine(MODEL_FLAG, model, args.math.device)
     args.math = replace(args.math, teacher=checked_teacher(args, ask_hub=True))
