@@ -4,9 +4,12 @@ At run time they are the namespaces that OpenRLHF makes; these classes are for t
 with OpenRLHF's parsers. A flag that may be left out, and that nothing fills in, may be None.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+Arguments = TypeVar("Arguments")
 
 
 class Adam(Protocol):
@@ -351,3 +354,12 @@ class TrainingArguments(Protocol):
 
     @property
     def ds(self) -> DeepSpeed: ...
+
+
+def with_values(args: Arguments, values: dict[str, Any]) -> Arguments:
+    """A copy of nested arguments with other values. values: by dotted name, such as `ds.enable_sleep`."""
+    changed = copy.copy(args)
+    for name, value in values.items():
+        section, _, rest = name.partition(".")
+        setattr(changed, section, with_values(getattr(changed, section), {rest: value}) if rest else value)
+    return changed

@@ -7,10 +7,9 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from openrlhf_math.arguments import Devices
+from openrlhf_math.arguments import Devices, with_values
 from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.colocation.cluster import check_one_machine, lost_connection, shut_down, start_or_join
 from openrlhf_math.colocation.layout import cores, enter_environment
@@ -132,8 +131,7 @@ def _train(args: GRPOArguments, **watching: Any) -> None:
 def with_reference(args: GRPOArguments) -> GRPOArguments:
     """A copy in which OpenRLHF's driver sees a KL coefficient above 0, the only thing that has it make a group of
     reference models. All its actors go by the strategy's settings, in which a teacher has no such coefficient."""
-    algo = SimpleNamespace(**{**vars(args.algo), "kl": SimpleNamespace(**{**vars(args.algo.kl), "init_coef": 1.0})})
-    return SimpleNamespace(**{**vars(args), "algo": algo})
+    return with_values(args, {"algo.kl.init_coef": 1.0})
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 from trained_batch import settings
 
-from openrlhf_math.arguments import RLArguments, SFTArguments
+from openrlhf_math.arguments import RLArguments, SFTArguments, with_values
 from openrlhf_math.patches.parsers import load_parser
 from openrlhf_math.sft import settings as sft_settings
 
@@ -65,3 +65,11 @@ def test_types_are_those_of_the_parser(section, module, resolved):
         read = bool if actions[name].nargs == 0 else actions[name].type or str
         scalars = {each for one in (get_args(hint) or (hint,)) for each in (get_args(one) or (one,))}
         assert read in scalars or (read is int and float in scalars), f"{name} is read as {read}, not {hint}"
+
+
+def test_copy_with_other_values_leaves_the_original():
+    args = settings()
+    changed = with_values(args, {"algo.kl.init_coef": 0.5, "local_rank": 3})
+    assert (changed.algo.kl.init_coef, changed.local_rank) == (0.5, 3)
+    assert (args.algo.kl.init_coef, args.local_rank) == (0.0, -1)
+    assert changed.algo.advantage is args.algo.advantage and changed.algo is not args.algo

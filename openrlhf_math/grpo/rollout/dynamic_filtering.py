@@ -15,6 +15,7 @@ from openrlhf.trainer.ppo_utils.length_penalty import apply_length_penalties
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
+from openrlhf_math.arguments import with_values
 from openrlhf_math.grpo.advantages import Estimator, Rewards, all_equal, find_estimator
 from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.runs.rollouts import PART
@@ -36,8 +37,7 @@ class FilteringGenerator(SamplesGenerator):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         bounds = self.args.algo.dynamic_filtering_range or (-math.inf, math.inf)
-        algo = SimpleNamespace(**{**vars(self.args.algo), "dynamic_filtering_range": bounds})
-        self.args = SimpleNamespace(**{**vars(self.args), "algo": algo})
+        self.args = with_values(self.args, {"algo.dynamic_filtering_range": bounds})
 
     def _generate_vllm(self, *args: Any, dynamic_filtering: bool, **kwargs: Any) -> tuple:
         self._filters, self._group = dynamic_filtering, []
