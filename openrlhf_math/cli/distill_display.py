@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrlhf_math.data import chat_date
+from openrlhf_math.report.table import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -133,15 +134,17 @@ def show(report: dict, output: Path) -> None:
     for outcome, count in report["outcomes"].items():
         ends.add_row(Text(outcome), str(count))
     console.print(steps, ends)
-    for name in ("source", "difficulty"):
-        table = Table(name, title=f"Yield by {name}")
+    for kind in ("source", "difficulty"):
+        table = Table(kind, title=f"Yield by {kind}")
         for column in ("problems", "refused", "correct", "kept", "yield", "tokens/kept"):
             table.add_column(column, justify="right", no_wrap=True)
-        for group, found in [*report[f"by_{name}"].items(), ("all", report["total"])]:
+        for group, found in [*report[f"by_{kind}"].items(), ("all", report["total"])]:
             row = found.as_row()
             shares = (f"{row[column]:.1%}" for column in ("refused_rate", "correct_rate"))
             cost = f"{row['tokens_per_kept']:.0f}" if row["kept"] else "-"
-            table.add_row(Text(group), str(row["problems"]), *shares, str(row["kept"]), f"{row['yield']:.1%}", cost)
+            table.add_row(
+                Text(visible(group)), str(row["problems"]), *shares, str(row["kept"]), f"{row['yield']:.1%}", cost
+            )
         console.print(table)
     console.print(_curve(report["by_attempts"]))
     for name in ("dataset", "report.json", "yield.png", "verdicts.jsonl", "rejects.jsonl"):

@@ -1,4 +1,7 @@
-"""What `solve` shows: progress, one solution with its attempts, or a table of many."""
+"""What `solve` shows: progress, one solution with its attempts, or a table of many.
+
+A model's text can hold codes that a terminal obeys: they are written out.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from openrlhf_math.report.table import visible
 from openrlhf_math.rerank.reranker import Progress
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.progress import terminal_bar
@@ -41,7 +45,7 @@ class Bar:
         self._update(f"{done} of {self._problems} problems solved", done, self._problems)
 
     def attempt_counted(self, news: Progress) -> None:
-        leading = "no answer yet" if news.answer is None else f"leading: {escape(news.answer[:40])}"
+        leading = "no answer yet" if news.answer is None else f"leading: {escape(visible(news.answer[:40]))}"
         self._update(f"attempt {news.attempts} of {self._attempts}, {leading}", news.attempts, self._attempts)
 
     def _update(self, description: str, completed: int, total: int) -> None:
@@ -66,14 +70,16 @@ def show_solution(line: dict) -> None:
 
     console = Console()
     if line.get("error"):
-        print(f"openrlhf-math solve: {line['error']}", file=sys.stderr)
+        print(f"openrlhf-math solve: {visible(line['error'])}", file=sys.stderr)
         return
     if line["text"]:
-        console.print(Panel(Text(line["text"].strip()), title=f"attempt {line['chosen'] + 1}", title_align="left"))
+        console.print(
+            Panel(Text(visible(line["text"].strip())), title=f"attempt {line['chosen'] + 1}", title_align="left")
+        )
     console.print(_attempts(line))
     console.print(_end(line), highlight=False)
-    answer = Text(line["answer"] if line["answer"] is not None else "none of the attempts has one", style="bold")
-    console.print(Text("answer: ") + answer)
+    found = "none of the attempts has one" if line["answer"] is None else visible(line["answer"])
+    console.print(Text("answer: ") + Text(found, style="bold"))
 
 
 def _attempts(line: dict) -> "Table":
@@ -98,7 +104,7 @@ def _attempts(line: dict) -> "Table":
         cells: list[str | Text] = [
             Text("→" if number == line["chosen"] else ""),
             str(number + 1),
-            Text("-" if answer is None else answer),
+            Text("-" if answer is None else visible(answer)),
         ]
         cells += [Text(line["by"][number])] if by else []
         cells += ["-" if kind is None else str(line["votes"][kind]), str(line["tokens"][number])]
@@ -159,11 +165,11 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
     for heading in ("votes", "tokens", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for index, line in enumerate(lines[:MOST_ROWS]):
-        answer = Text(line["answer"] if line["answer"] is not None else line.get("error") or "-")
-        cells: list[str | Text] = [str(line["number"] + 1), Text(" ".join(line["problem"].split())), answer]
+        answer = Text(visible(line["answer"] if line["answer"] is not None else line.get("error") or "-"))
+        cells: list[str | Text] = [str(line["number"] + 1), Text(" ".join(visible(line["problem"]).split())), answer]
         if right:
             answer.stylize("green" if right[index] else "red")
-            cells.append(Text(line["gold"]))
+            cells.append(Text(visible(line["gold"])))
         votes = sorted(line.get("votes", []), reverse=True)
         counts = " ".join(map(str, votes[:MOST_VOTES])) + (" …" if len(votes) > MOST_VOTES else "")
         table.add_row(*cells, counts, f"{line.get('tokens_used', 0):,}", f"{line.get('seconds', 0):.1f}")
@@ -171,7 +177,7 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
     if len(lines) > MOST_ROWS:
         console.print(f"… and {len(lines) - MOST_ROWS} more, all in --output", highlight=False)
     for line in [line for line in lines if line.get("error")][:MOST_ERRORS]:
-        console.print(f"{line['number'] + 1}: {line['error']}", highlight=False, markup=False)
+        console.print(f"{line['number'] + 1}: {visible(line['error'])}", highlight=False, markup=False)
     saved = sum(line.get("tokens_saved", 0) for line in lines)
     used = sum(line.get("tokens_used", 0) for line in lines)
     unscored = sum(line.get("unscored", 0) for line in lines)

@@ -21,6 +21,7 @@ from openrlhf_math.runs.records import json_line
 
 SETTINGS = "settings"  # of a row: what decides it, by flag
 WEIGHTS = "weights of --{}"
+ROW_BEGINS = b'{"number": '  # what a kill leaves of a row begins so
 # What does not decide a row, or only how far it came.
 MAY_CHANGE = {
     "problem", "file", "problem_key", "answer_key", "split", "max_problems", "output", "resume", "json",
@@ -102,11 +103,17 @@ def opened(
 
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[FileIO]:
-    """The file, to be read and added to. Raises UserError if another process has it."""
+    """The file, to be read and added to. Raises UserError if another process has it.
+
+    A process that ends may have renamed another file over it, or removed it, before it was locked here: rows would go
+    into a file without a name.
+    """
     with FileIO(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
             raise UserError(f"--output {path}: another process writes there; wait until it ends") from None
         yield file
 
@@ -118,20 +125,31 @@ def _line(row: dict) -> bytes:
 def _read(path: Path, lines: bytes, problems: Sequence[str], golds: Sequence[str | None]) -> list[dict]:
     """The rows, without the line that a kill tore off and those that are errors.
 
-    Raises UserError if they are of other problems.
+    Raises UserError for any other line: the file is rewritten without what is left out, and it may be another file.
     """
-    rows = []
-    for number, line in enumerate(lines.split(b"\n"), start=1):
+    rows: dict[int, dict] = {}
+    texts = lines.split(b"\n")
+    for number, text in enumerate(texts, start=1):
         try:
-            row = json.loads(line)
-        except ValueError:
-            continue
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            torn = number == len(texts) and (text.startswith(ROW_BEGINS) or ROW_BEGINS.startswith(text))
+            if torn or not text.strip():
+                continue
+            raise UserError(
+                f"--output {path}, line {number}, is not a row of solve; delete the line, or choose a new file"
+            ) from None
         place = row.get("number") if isinstance(row, dict) else None
-        if not isinstance(place, int) or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
+        if type(place) is not int or not 0 <= place < len(problems) or problems[place] != row.get("problem"):
             raise UserError(f"--output {path}, line {number}, is of another problem set; choose a new file")
-        if not row.get("error"):
-            rows.append(renamed(row, SOLUTIONS) | {"gold": golds[place]})
-    return rows
+        if row.get("error"):
+            continue
+        if place in rows:
+            raise UserError(
+                f"--output {path}, line {number}: problem {place + 1} is solved in an earlier line, too; delete one"
+            )
+        rows[place] = renamed(row, SOLUTIONS) | {"gold": golds[place]}
+    return list(rows.values())
 
 
 def _check_settings(path: Path, rows: Sequence[dict], settings: dict) -> None:

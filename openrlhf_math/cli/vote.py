@@ -28,7 +28,8 @@ EPILOG = """rows:
    "confidence": [14.1, 9.7, null]}
 
   `responses` are one problem's attempts, null for one that failed. `scores`, if there are any, has for each a number,
-  or a list of step scores; null, NaN, infinity and an empty list count as the lowest score and are reported. `tokens`,
+  or a list of step scores; null, NaN, infinity and an empty list count as the lowest score and are reported. They are
+  probabilities if all in the file are from 0 to 1, else logits, of which `weighted` takes the softmax. `tokens`,
   if there are any, has for each what it cost. `confidence`, if there is any, has for each how sure the model was: a
   number, 0 or more, or the figures by name that `eval --record-confidence` writes. `problem` helps where answers refer
   to it (multiple choice).

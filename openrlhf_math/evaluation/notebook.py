@@ -13,13 +13,13 @@ sentence that names the row.
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.evaluation.recorded import Row, in_order, row_of
-from openrlhf_math.rerank.aggregate import Scores, aggregate, find_aggregation
+from openrlhf_math.rerank.aggregate import Scores, aggregate, find_aggregation, on_one_scale
 from openrlhf_math.rerank.answer_clusters import GraderSays, group
 from openrlhf_math.rerank.choose import asks, find_rule, needs_confidence, needs_scores
 from openrlhf_math.rewards import Grade, GradingPool, RewardConfig
@@ -149,6 +149,7 @@ def vote(
         for row in rows:
             if row.scores is None:
                 raise UserError(f"{row.place} has no scores, which rule {rule} needs")
+    rows = [replace(row, scores=on) for row, on in zip(rows, on_one_scale(row.scores for row in rows), strict=True)]
     pool = GradingPool(config)
 
     def voted(row: Row) -> Vote:

@@ -1,5 +1,6 @@
 """Recorded attempts: read from a file, answers extracted, grouped and graded once."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +109,10 @@ def row_of(row: dict, place: str) -> Row:
 LABELS = ("subject", "difficulty", "level")
 
 
+# No confidence is larger, and a sum of such numbers is finite.
+MOST_NATS = 1e100
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -119,11 +124,14 @@ def _is_score(value: object) -> bool:
     return value is None or _is_number(value)
 
 
+def _is_nats(value: object) -> bool:
+    return isinstance(value, (int, float)) and _is_number(value) and not MOST_NATS < abs(value) < math.inf
+
+
 def _is_confidence(value: object) -> bool:
     """A number, or figures by name; null where unknown."""
-    if isinstance(value, dict):
-        return all(one is None or _is_number(one) for one in value.values())
-    return value is None or _is_number(value)
+    values = list(value.values()) if isinstance(value, dict) else [value]
+    return all(one is None or _is_nats(one) for one in values)
 
 
 def _is_count(value: object) -> bool:
@@ -138,7 +146,7 @@ def _is_switch(value: object) -> bool:
 LISTS = (
     ("scores", _is_score, "numbers or lists of numbers"),
     ("tokens", _is_count, "counts"),
-    ("confidence", _is_confidence, "numbers or objects of numbers"),
+    ("confidence", _is_confidence, "numbers up to 1e100, or objects of such"),
     ("truncated", _is_switch, "true and false"),
 )
 

@@ -1,14 +1,14 @@
 """Accuracy of choosing rules over recorded attempts, by the number of attempts that take part: computed and drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from openrlhf_math.evaluation.estimates import bootstrap_intervals, pass_at_k, sign_flip_p_value
 from openrlhf_math.evaluation.recorded import Judged
-from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate
+from openrlhf_math.rerank.aggregate import Aggregation, Scores, aggregate, on_one_scale
 from openrlhf_math.rerank.choose import Rule, majority, needs_confidence
 from openrlhf_math.rerank.confidence import measured, surest, weights
 from openrlhf_math.rerank.early_stop import Stop, attempts_needed
@@ -54,7 +54,10 @@ def accuracies(
 
     The mean over random subsets of the recorded attempts, in random order, the same ones for every rule. A problem with
     k attempts or fewer takes them all, as recorded; k = 1 takes every single one. A problem without attempts is wrong.
+    Scores are on one scale, see `aggregate.on_one_scale`.
     """
+    scores = on_one_scale(one.scores for one in problems)
+    problems = [replace(one, scores=found) for one, found in zip(problems, scores, strict=True)]
     return np.array(
         [_of_problem(judged, entries, ks, subsets, [seed, number]) for number, judged in enumerate(problems)]
     ).reshape(len(problems), len(entries), len(ks))

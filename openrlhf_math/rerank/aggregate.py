@@ -71,13 +71,41 @@ def probabilities(scores: Iterable[float]) -> bool:
     return not any(isinstance(score, Logit) or not 0 <= score <= 1 for score in scores)
 
 
+def on_one_scale(problems: Iterable[Sequence[Scores] | None]) -> list[list[Scores] | None]:
+    """The scores of many problems by one scorer, as a file has them: it does not say whether numbers are logits.
+
+    Where one finite number among all is no probability, each becomes a Logit: it must not depend on the problem, or on
+    which of its attempts take part, how they are read.
+    """
+    rows = [None if scores is None else list(scores) for scores in problems]
+    steps = (step for scores in rows for one in scores or () for step in _steps(one) if math.isfinite(step))
+    if probabilities(steps):
+        return rows
+    return [None if scores is None else [_as_logits(one) for one in scores] for scores in rows]
+
+
+def _as_logits(one: Scores) -> Scores:
+    if one is None or isinstance(one, (int, float)):
+        return None if one is None else Logit(one)
+    return [Logit(step) for step in one]
+
+
+def _steps(one: Scores) -> Sequence[float]:
+    if one is None:
+        return ()
+    return [one] if isinstance(one, (int, float)) else one
+
+
 def _finite(attempt: Scores, aggregation: Aggregation) -> float | None:
     if attempt is None:
         return None
-    steps = [attempt] if isinstance(attempt, (int, float)) else list(attempt)
+    steps = list(_steps(attempt))
     if not steps or not all(map(math.isfinite, steps)):
         return None
-    value = float(aggregation(steps))
+    try:
+        value = float(aggregation(steps))
+    except OverflowError:
+        return None
     if not math.isfinite(value):
         return None
     return Logit(value) if any(isinstance(step, Logit) for step in steps) else value

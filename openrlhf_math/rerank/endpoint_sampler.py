@@ -193,7 +193,8 @@ class EndpointToolSampler:
         self.check, self.close, self.prompt_tokens = sampler.check, sampler.close, sampler.prompt_tokens
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Raises what the endpoint's sampler raises."""
+        """Raises what the endpoint's sampler raises. An attempt whose further request is refused, as its conversation
+        fills the context, ends there."""
         conversation, parts, tokens, use = list(messages), [], 0, ToolUse()
         async with self._pool.session() as session:
             for number in range(self._settings.calls + 1):
@@ -205,7 +206,17 @@ class EndpointToolSampler:
                     seed=seed_of_request(sampling.seed, number),
                     watch=None,  # the confidence of what is dropped is not needed
                 )
-                made = await self.sampler.complete(conversation, asked)
+                try:
+                    made = await self.sampler.complete(conversation, asked)
+                except asyncio.CancelledError:
+                    raise CutOff(tokens, at_least=True) from None
+                except Lost as lost:
+                    lost.tokens = tokens
+                    raise
+                except RequestError:
+                    if number == 0:
+                        raise
+                    break
                 tokens += made.tokens
                 call, written = (None, made.text) if last else first_call(made.text)
                 parts.append(written)

@@ -31,7 +31,8 @@ MOST_ANSWER = 200  # characters
 # Of a solution, where the context has no room for all: halved down to this, of two that are read alone to the second.
 FEWEST_CHARACTERS, FEWEST_OF_TWO = 1000, 300
 
-_CHOICE = re.compile(r"choice\W{0,8}(\d{1,3})(?!\d)", re.IGNORECASE)
+# The last choice counts, also where there is no solution of that number.
+_CHOICE = re.compile(r"choice\W{0,8}(?:(?:solution\b|boxed\{)\W{0,8})?(\d{1,4})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,11 +82,11 @@ UNSURE = "unsure"
 
 
 class CutOff(asyncio.CancelledError):
-    """The completion was cancelled, and this many tokens of it had been written."""
+    """The completion was cancelled, and this many tokens of it had been written; at_least: or more."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, at_least: bool = False) -> None:
         super().__init__()
-        self.tokens = tokens
+        self.tokens, self.at_least = tokens, at_least
 
 
 class RequestError(Exception):
@@ -94,7 +94,12 @@ class RequestError(Exception):
 
 
 class Lost(RequestError):
-    """This completion failed after all tries; another one of the same prompt may succeed."""
+    """This completion failed after all tries; another one of the same prompt may succeed.
+
+    tokens: that had been written of it.
+    """
+
+    tokens = 0
 
 
 class Unavailable(Exception):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from openrlhf_math.rerank.anytime import Attempt
 from openrlhf_math.rerank.budget import Budget
 from openrlhf_math.rerank.confidence import Floor
-from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Messages, Sampler, Sampling, Scorer
+from openrlhf_math.rerank.roles import UNSURE, Completion, CutOff, Lost, Messages, Sampler, Sampling, Scorer
 from openrlhf_math.rewards.extract import extract
 from openrlhf_math.seeds import derived_seed
 from openrlhf_math.tools.attempt import ToolUse
@@ -41,6 +41,10 @@ class Metered:
             completion = await self.sampler.complete(messages, sampling)
         except CutOff as cut:
             self.budget.spend(cut.tokens)
+            self.budget.uncounted += self._attempts and cut.at_least
+            raise
+        except Lost as lost:
+            self.budget.spend(lost.tokens)
             raise
         except asyncio.CancelledError:
             self.budget.uncounted += self._attempts

@@ -76,13 +76,15 @@ def diverse_tree_search(steps: Steps = Steps()) -> Strategy:
 
 @dataclass(frozen=True, slots=True)
 class _Beam:
-    """text: of the assistant's turn so far, with its prefix. tokens: of what was written. refused: why it ended."""
+    """text: of the assistant's turn so far, with its prefix. tokens: of what was written. finished: as of a completion;
+    a beam that never ends is cut off. refused: why it ended."""
 
     turn: Turn
     text: str
     tokens: int = 0
     scores: Scores = None
     ended: bool = False
+    finished: str = "length"
     refused: RequestError | None = None
 
 
@@ -195,9 +197,14 @@ class _Tree:
                 step = await self._task.sampler.complete(beam.turn.messages, asked)
         except RequestError as error:
             return replace(beam, ended=True, refused=error)
-        text, tokens = beam.text + step.text, beam.tokens + step.tokens
+        text, tokens = _until(beam.text, step.text, sampling.stop), beam.tokens + step.tokens
+        if sampling.stop and text.endswith(sampling.stop):  # also with the separator at its end
+            return replace(beam, text=text, tokens=tokens, ended=True, finished="stop")
         goes_on = step.finished == "length" or step.finished == "stop" and text.endswith(steps.separator)
-        return replace(beam, text=text, tokens=tokens, ended=is_last or not goes_on or tokens >= sampling.max_tokens)
+        if goes_on and not is_last and tokens < sampling.max_tokens:
+            return replace(beam, text=text, tokens=tokens)
+        finished = "length" if goes_on else step.finished
+        return replace(beam, text=text, tokens=tokens, ended=True, finished=finished)
 
     async def _scored(self, beams: list[_Beam]) -> list[_Beam]:
         scores = await self._scorer.score(self._task.problem, [beam.text for beam in beams])
@@ -207,7 +214,7 @@ class _Tree:
         waiting, numbers = self._task.budget.waiting, list(itertools.islice(self._handed, len(beams)))
         for number, beam in zip(numbers, beams, strict=True):
             answer = extract(beam.text, self._task.style).answer
-            waiting[number] = Attempt(answer, beam.scores, beam.tokens, beam.text, beam.turn.by)
+            waiting[number] = Attempt(answer, beam.scores, beam.tokens, beam.text, beam.turn.by, beam.finished)
         self._ended.put_nowait(numbers)
         return len(beams)
 
@@ -219,6 +226,15 @@ def _distinct(beams: Sequence[_Beam]) -> list[_Beam]:
         if not beam.ended:
             first.setdefault(beam.text, place)
     return [beam for place, beam in enumerate(beams) if beam.ended or first[beam.text] == place]
+
+
+def _until(before: str, step: str, stop: Sequence[str]) -> str:
+    """A beam and its next step, as far as the first stop text that begins before the step: an engine looks for them in
+    what it writes, and a step may begin within one."""
+    text = before + step
+    found = ((text.find(one, max(len(before) - len(one) + 1, 0)), one) for one in stop)
+    ends = [place + len(one) for place, one in found if 0 <= place < len(before)]
+    return text[: min(ends)] if ends else text
 
 
 def _seed(seed: int | None, depth: int, place: int) -> int | None:

@@ -27,8 +27,10 @@ GRADE_QUESTION = (
 
 MOST_VOTES = 1024  # of a model, on one question
 
-_VERDICT = re.compile(r"verdict\W*(yes|no)\b", re.IGNORECASE)
-_GRADE = re.compile(r"grade\W{0,8}(\d{1,3})(?![\d.])", re.IGNORECASE)
+_VERDICT = re.compile(r"verdict\W*(?:(?:boxed|text)\{\W{0,2}){0,2}(yes|no)\b", re.IGNORECASE)
+# With all that belongs to the number: the last grade counts, also where it is none that was asked for.
+_GRADE = re.compile(r"grade\W{0,8}?(?:boxed\{)?(-?\d[\d./–-]{0,15})", re.IGNORECASE)
+_WHOLE = re.compile(r"(\d|10)(?:/10)?\.?")
 
 
 def verdict(critique: str) -> bool | None:
@@ -38,9 +40,10 @@ def verdict(critique: str) -> bool | None:
 
 
 def grade(critique: str) -> float | None:
-    """The grade a critique gives at its end, 0 to 1; None if it gives none from 0 to 10."""
+    """The grade a critique gives at its end, 0 to 1; None if that is no whole number from 0 to 10, as 8.5 or 5/5."""
     found = _GRADE.findall(behind_thinking(critique))
-    return int(found[-1]) / 10 if found and int(found[-1]) <= 10 else None
+    whole = _WHOLE.fullmatch(found[-1]) if found else None
+    return int(whole[1]) / 10 if whole else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,8 +362,22 @@ def _check_sizes(fields: dict) -> None:
 
 
 def _named(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    path = [str(part) for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part[:1].isupper()))]
-    named = ".".join(path)
+    """Of a value that may be of several types, the error that is deepest in it: that of the type it has."""
+    errors = error.errors(include_url=False, include_input=False)
+    first = errors[0]
+    if first["loc"] and _is_type(first["loc"][-1]):
+        field = first["loc"][:-1]
+        of_field = [one for one in errors if one["loc"][: len(field)] == field]
+        first = max(of_field, key=lambda one: len(_path(one["loc"])))
+    named = ".".join(_path(first["loc"]))
     message = first["msg"][0].lower() + first["msg"][1:]
     return ApiError(400, f"{named}: {message}" if named else f"the body: {message}", named or None)
+
+
+def _path(location: tuple[int | str, ...]) -> list[str]:
+    return [str(part) for part in location if not _is_type(part)]
+
+
+def _is_type(part: int | str) -> bool:
+    """Whether a part of a location names a type that a value may have, not a field."""
+    return isinstance(part, str) and (part == "str" or "[" in part or part[:1].isupper())

@@ -7,8 +7,10 @@ import pytest
 from chat_server import ChatServer
 
 from openrlhf_math.cli import main
+from openrlhf_math.rerank.budget import Budget, Limits
 from openrlhf_math.rerank.endpoint_sampler import EndpointToolSampler, first_call
-from openrlhf_math.rerank.roles import Completion, CutOff, Sampling
+from openrlhf_math.rerank.roles import Completion, CutOff, Lost, RequestError, Sampling
+from openrlhf_math.rerank.task import Metered
 from openrlhf_math.tools.settings import ToolSettings
 
 CODE = "Let me compute.\n```python\nprint(6 * 7)\n```\n"
@@ -91,6 +93,50 @@ def test_cancelled_program_reports_tokens(tmp_path):
         return cut.value.tokens
 
     assert asyncio.run(run()) == 10
+
+
+class Fails(Scripted):
+    """What it has no text for raises, or waits."""
+
+    def __init__(self, *texts: str, error: Exception | None = None) -> None:
+        super().__init__(*texts)
+        self.error = error
+
+    async def complete(self, messages, sampling) -> Completion:
+        if self.texts:
+            return await super().complete(messages, sampling)
+        self.asked.append((list(messages), sampling))
+        if self.error:
+            raise self.error
+        await asyncio.sleep(600)
+        raise AssertionError
+
+
+def test_full_context_ends_an_attempt_and_refuses_a_problem():
+    made = completed(Fails(CODE, CODE, error=RequestError("no room")))
+    assert (made.finished, made.tokens, made.tool.calls) == ("length", 20, 2) and made.text.count("```output\n42") == 2
+    with pytest.raises(RequestError):
+        completed(Fails(error=RequestError("no room")))
+
+
+@pytest.mark.parametrize("texts", [(), (CODE,), (CODE, CODE)])
+@pytest.mark.parametrize("error", [Lost("no reply"), None], ids=["lost", "cancelled"])
+def test_tokens_before_a_failure_are_spent(texts, error):
+    budget = Budget(Limits())
+    sampler = Fails(*texts, error=error)
+
+    async def run():
+        tool = EndpointToolSampler(sampler, ToolSettings(isolation="none"))
+        task = asyncio.create_task(Metered(tool, budget).complete([], Sampling()))
+        while len(sampler.asked) <= len(texts):
+            await asyncio.sleep(0.01)
+        if error is None:
+            task.cancel()
+        with pytest.raises(Lost if error else asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert (budget.tokens, budget.uncounted) == (10 * len(texts), int(error is None))
 
 
 def test_solve_uses_an_endpoint_with_the_tool(tmp_path, monkeypatch):

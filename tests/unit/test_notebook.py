@@ -127,3 +127,12 @@ def test_notebook_runs(monkeypatch, tmp_path):
     assert names["scored"][0].correct is True
     assert list(names["graded"]["outcome"]) == ["correct", "format"]
     assert names["summary"].steps[-1][1] == 17
+
+
+def test_vote_reads_all_scores_on_one_scale():
+    """One score of 5 makes all of them logits: e^0.9 is less than e^0.3 + e^0.3."""
+    attempts = [[r"\boxed{2}", r"\boxed{3}", r"\boxed{2}"], [r"\boxed{2}"]]
+    first, _ = vote(attempts, scores=[[0.3, 0.9, 0.3], [5.0]], rule="weighted")
+    assert first.answer == "2"
+    first, _ = vote(attempts, scores=[[0.3, 0.9, 0.3], [0.5]], rule="weighted")
+    assert first.answer == "3"

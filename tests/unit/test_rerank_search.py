@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from path_world import PATH, PathSampler, PathScorer, decided, digits_of, task_of
@@ -194,3 +195,53 @@ def test_search_depth_is_limited(sampler):
 def test_invalid_steps(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         Steps(**values)
+
+
+class Tells(PathSampler):
+    """Writes pieces one after the other up to the first stop text, a token each; then the turn ends."""
+
+    pieces = ("a\n\n", "b\n\n", "Problem: c\n\n", r"\boxed{1}")
+
+    def write(self, sampling):
+        left, text = list(self.pieces[sampling.prefix.count("\n\n") :]), ""
+        for tokens, piece in enumerate(left, start=1):
+            text += piece
+            ends = [text.find(one) + len(one) for one in sampling.stop if one in text]
+            if ends:
+                return Completion(text[: min(ends)], tokens, "stop")
+            if tokens == sampling.max_tokens:
+                return Completion(text, tokens, "length" if piece is not left[-1] else "eos")
+        return Completion(text, len(left), "eos")
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize(
+    "most, depth, stop, finished, text",
+    [
+        (100, 40, (), "eos", "".join(Tells.pieces)),
+        (100, 2, (), "eos", "".join(Tells.pieces)),
+        (3, 40, (), "length", "".join(Tells.pieces[:3])),
+        (3, 1, (), "length", "".join(Tells.pieces[:3])),
+        (100, 40, ("\n\nProblem:",), "stop", "a\n\nb\n\nProblem:"),
+        (100, 40, ("b\n\n", "1"), "stop", "a\n\nb\n\n"),
+        (100, 40, ("\n\n",), "stop", "a\n\n"),
+        (100, 1, ("\n\n",), "stop", "a\n\n"),
+        (100, 40, ("Prob",), "stop", "a\n\nb\n\nProb"),
+    ],
+)
+def test_search_ends_where_one_completion_would_and_says_why(search, most, depth, stop, finished, text):
+    """What ends an attempt does not depend on its being written in steps."""
+    task = task_of(Tells(), PathScorer(), Limits(attempts=1), max_tokens=most)
+    turn = task.turn
+    task = replace(task, turn=lambda number: replace(turn(number), sampling=replace(turn(number).sampling, stop=stop)))
+    _, (attempt,) = decided(search(Steps(depth=depth)), task, majority)
+    assert (attempt.text, attempt.finished) == (text, finished)
+
+
+def test_beam_that_is_refused_or_not_continued_was_cut_off():
+    for limits, refuses in (
+        (Limits(attempts=4), lambda prefix: len(digits_of(prefix)) == 3),
+        (Limits(tokens=6, attempts=4), lambda prefix: False),
+    ):
+        _, attempts = decided(beam_search(), task_of(PathSampler(refuses), PathScorer(), limits), majority)
+        assert {attempt.finished for attempt in attempts} <= {"length"}

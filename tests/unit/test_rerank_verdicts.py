@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from openrlhf_math.rerank.roles import Completion, RequestError, Sampling
-from openrlhf_math.rerank.verdicts import VotingVerifier, verdict
+from openrlhf_math.rerank.verdicts import VotingVerifier, grade, verdict
 
 
 @pytest.mark.parametrize(
@@ -17,12 +17,39 @@ from openrlhf_math.rerank.verdicts import VotingVerifier, verdict
         ("<think>Verdict: Yes</think>It is wrong. Verdict: No", False),
         ("<think>Verdict: Yes</think>Hm.", None),
         ("Verdict: Not sure", None),
+        (r"Verdict: $\boxed{\text{No}}$", False),
         ("Yes", None),
         ("", None),
     ],
 )
 def test_last_verdict_after_thinking_counts(critique, says):
     assert verdict(critique) is says
+
+
+@pytest.mark.parametrize(
+    "critique, says",
+    [
+        ("Grade: 8", 0.8),
+        ("Grade: 8.", 0.8),
+        ("**Grade:** 10.", 1.0),
+        ("Grade: **7/10**.", 0.7),
+        (r"Grade: \boxed{0}", 0.0),
+        ("Grade - 9", 0.9),
+        ("A first grade: 3, but no. Grade: 8.\nThat is my grade.", 0.8),
+        ("At first Grade: 3\nGrade: 8.5", None),
+        ("Grade: 5/5", None),
+        ("Grade: -5", None),
+        ("Grade: 7-8", None),
+        ("Grade: 11", None),
+        ("Grade: 100", None),
+        ("Grade: 85/100", None),
+        ("<think>Grade: 3</think>Hm.", None),
+        ("", None),
+        ("Grade: " + "9" * 10_000, None),
+    ],
+)
+def test_last_grade_counts_if_it_is_of_the_scale(critique, says):
+    assert grade(critique) == says
 
 
 class Written:

@@ -96,6 +96,33 @@ def test_subsets_of_a_few_attempts_are_the_mean_over_all_of_them(vote):
     assert result["rules"]["best_of_n, last"]["accuracy"][1] == pytest.approx(expected, abs=0.03)
 
 
+def test_logits_are_logits_in_every_problem_and_subset(vote):
+    """Three attempts of four are within 0 and 1: 0.9 is more than 0.3 + 0.3, but e^0.9 less than e^0.3 + e^0.3."""
+    answers, logits = ["2", "3", "2", "4"], [0.3, 0.9, 0.3, -9.0]
+    within = {"gold": "2", "responses": [rf"\boxed{{{one}}}" for one in answers[:3]], "scores": logits[:3]}
+    beyond = {"gold": "2", "responses": [rf"\boxed{{{one}}}" for one in answers], "scores": [[one] for one in logits]}
+
+    def right(chosen) -> bool:
+        powers = {name: sum(math.exp(logits[one]) for one in chosen if answers[one] == name) for name in answers}
+        return powers["2"] > max(powers["3"], powers["4"])
+
+    flags = ("--rule", "weighted", "--aggregate", "last", "--subsets", "4000")
+    (rule,) = vote([beyond, beyond | within], *flags)["rules"].values()
+    pairs = [sum(map(right, combinations(range(n), 2))) / math.comb(n, 2) for n in (4, 3)]
+    assert rule["accuracy"][1] == pytest.approx(sum(pairs) / 2, abs=0.02) and rule["accuracy"][2] == 1.0
+
+
+@pytest.mark.parametrize("name", ["scores", "confidence"])
+def test_numbers_whose_sum_is_too_large_are_no_traceback(tmp_path, capsys, name):
+    row = ROWS[0] | {name: [[1.7e308, 1.7e308], 1, 2] if name == "scores" else [1.7e308] * 3}
+    file = tmp_path / "rows.jsonl"
+    for one in (row, row | {name: [10**400, 1, 2]}):
+        file.write_text(jsonl([one]))
+        assert main(["vote", str(file), "--workers", "1", "--json"]) == (0 if name == "scores" else 2)
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["unscored"] == 1 if name == "scores" else name in shown.err
+
+
 def test_same_seed_gives_the_same_numbers(vote):
     rng = random.Random(0)
     rows = [

@@ -157,6 +157,20 @@ def test_solution_is_shown_with_attempts_votes_and_step_scores(capsys):
         assert part in shown
 
 
+CODES = "2\x1b]0;title\x07\x1b[2J\x9b2J\u202e"
+
+
+def test_codes_of_a_terminal_in_the_words_of_a_model_are_written_out(capsys):
+    attempts = (Attempt(CODES, None, 10, f"\\boxed{{{CODES}}}"),)
+    parts = {"attempts": attempts, "answer": CODES, "text": attempts[0].text, "answer_clusters": (0,)}
+    line = row(0, f"1+1?{CODES}", CODES, Solved(0, solution(**parts, scores=(0.0,), scored=False)))
+    show_solution(line)
+    show_set([line, line | {"number": 1, "error": CODES, "answer": None}], RewardConfig(workers=1))
+    show_solution(line | {"error": CODES})
+    shown = "".join(capsys.readouterr())
+    assert not any(code in shown for code in "\x1b\x07\x9b\u202e") and "\\x1b" in shown
+
+
 def test_problem_set_is_shown_with_correctness(capsys):
     lines = [
         row(1, "[bold] 1+2?", "3", Solved(1, solution(text="\\boxed{4}", answer="4"))),

@@ -61,6 +61,36 @@ def test_killed_run_has_the_rows_of_a_whole_one(server, problems, tmp_path, torn
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        b"notes that are kept\nof another kind\n",
+        b"one line without an end",
+        b"%PDF-1.7\n\xff\xfe\x00\n",
+        b"[" * 10**5 + b"\n",
+        b'{"number": 0, "prob\n',
+    ],
+)
+def test_file_that_is_not_of_solve_is_kept_and_named(server, problems, tmp_path, capsys, other):
+    output = tmp_path / "notes"
+    output.write_bytes(other)
+    assert solve(server, problems, output, "--resume") == 2
+    assert "line 1" in capsys.readouterr().err
+    assert output.read_bytes() == other and server.requests == 0
+
+
+def test_line_that_is_broken_between_rows_is_named_and_nothing_is_lost(server, problems, tmp_path, capsys):
+    output = tmp_path / "solved.jsonl"
+    assert solve(server, problems, output) == 0
+    lines, asked = output.read_bytes().splitlines(keepends=True), server.requests
+    for bad, line in [(lines[1][:40] + b"\n", 2), (lines[0], 2)]:  # cut, and the same problem twice
+        before = b"".join([lines[0], bad, *lines[2:]])
+        output.write_bytes(before)
+        assert solve(server, problems, output, "--resume") == 2
+        assert f"line {line}" in capsys.readouterr().err
+        assert output.read_bytes() == before and server.requests == asked
+
+
+@pytest.mark.parametrize(
     ("flags", "named"),
     [
         (["--seed", 2], "--seed was 1, is 2"),
@@ -165,6 +195,24 @@ def test_output_that_another_process_has_is_refused(server, problems, tmp_path, 
             assert solve(server, problems, output, *flags) == 2
             assert "another process" in capsys.readouterr().err
     assert solve(server, problems, output) == 0, "an empty file is none"
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_file_that_loses_its_name_before_it_is_locked_is_refused(tmp_path, monkeypatch, replaced):
+    from openrlhf_math.cli import solve_output
+    from openrlhf_math.errors import UserError
+
+    output, lock = tmp_path / "solved.jsonl", fcntl.flock
+
+    def late(file, how):
+        output.unlink()
+        if replaced:
+            output.write_bytes(b"")
+        lock(file, how)
+
+    monkeypatch.setattr(solve_output.fcntl, "flock", late)
+    with pytest.raises(UserError), solve_output.opened(output, False, ["1+1?"], ["2"], {}):
+        pass
 
 
 @pytest.mark.parametrize("flags", [[], ["--resume"]])
