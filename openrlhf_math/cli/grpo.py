@@ -98,8 +98,8 @@ def _run(flat: argparse.Namespace) -> int:
     check_language_model(MODEL_FLAG, model)
     max_len = args.data.max_len
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len)
-    wanted = {"ring": args.ds.ring_attn_size, "shared_prefix": args.math.wants_shared_prefix}
-    family = checked_family(MODEL_FLAG, model, **wanted)
+    ring, shared_prefix = args.ds.ring_attn_size, args.math.wants_shared_prefix
+    family = checked_family(MODEL_FLAG, model, ring, shared_prefix)
     inputs.check_other_models(args)
     check_engine_args(ENGINE_FLAG, args.math.generation.engine_args, OURS)
     with_model_defaults(args, recommended_sampling(MODEL_FLAG, model))
@@ -114,6 +114,8 @@ def _run(flat: argparse.Namespace) -> int:
         claim_run_dir(args)
         sets = inputs.load_problem_sets(args) if inputs.can_be_counted(args) else None
         prompts = inputs.render_prompts(args, sets) if sets and os.path.isdir(model) else None
+        if sets and prompts:
+            inputs.check_rewards(args, sets, prompts)
         if prompts and args.math.replay:
             check_problems(replayed, inputs.training_prompts(args, prompts))
         print_plan(args, inputs.count_prompts(args, sets) if sets else None, family)
@@ -136,10 +138,11 @@ def _run(flat: argparse.Namespace) -> int:
         args.math = replace(args.math, lora=replace(args.math.lora, base=lora.base_digest(model)))
     sets = inputs.load_problem_sets(args)
     prompts = inputs.render_prompts(args, sets)
+    inputs.check_rewards(args, sets, prompts)
     if args.math.replay:
         check_problems(replayed, inputs.training_prompts(args, prompts))
     labels = read_labels(args, sets)
-    checked_family(MODEL_FLAG, model, ask_hub=True, **wanted)
+    checked_family(MODEL_FLAG, model, ring, shared_prefix, ask_hub=True)
     check_positions(MODEL_FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub=True)
     check_engine(MODEL_FLAG, model, args.math.device)
     args.math = replace(args.math, teacher=checked_teacher(args, ask_hub=True))

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeAlias
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.prm.training_settings import PRMArguments
 from openrlhf_math.runs.records import read_objects
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _train(flat: argparse.Namespace) -> None:
         _show_training(args)
 
 
-def _show_training(args: SimpleNamespace) -> None:
+def _show_training(args: PRMArguments) -> None:
     evaluations = args.math.run_dir / "eval.jsonl"
     if evaluations.exists():
         last = read_objects(evaluations)[-1]

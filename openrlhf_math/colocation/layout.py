@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import psutil
@@ -61,11 +60,6 @@ def attention(device: str, context: int) -> str:
     if device == "cuda":
         return "flash_attention_2" if importlib.util.find_spec("flash_attn") else "sdpa"
     return "eager" if context <= SHORT_CONTEXT else "sdpa"
-
-
-def colocated(args: SimpleNamespace) -> bool:
-    """Whether training and inference take turns on the same devices. args: a run's settings."""
-    return args.train.colocate_all
 
 
 def cores() -> int:

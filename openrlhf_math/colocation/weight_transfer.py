@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from types import SimpleNamespace
+from typing import Protocol
 
 import torch
 from vllm.distributed.weight_transfer.base import (
@@ -15,7 +15,8 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.clients import RayVLLMWeightSyncClient
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-from openrlhf_math.colocation.layout import colocated, transfer_backend
+from openrlhf_math.arguments import RLArguments
+from openrlhf_math.colocation.layout import transfer_backend
 from openrlhf_math.colocation.shared_memory import SharedMemoryTrainerInitInfo
 from openrlhf_math.colocation.weight_source import DeepSpeedSource, NoisySource
 
@@ -56,6 +57,21 @@ class EnginesClient(RayVLLMWeightSyncClient):
             ray.get([engine.reset_prefix_cache.remote() for engine in self.handles])
 
 
+class EngineSettings(Protocol):
+    """Of our settings, what a transfer goes by."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def engine_noise(self) -> float: ...
+
+
+class TransferArguments(RLArguments, Protocol):
+    @property
+    def math(self) -> EngineSettings: ...
+
+
 @dataclass
 class WeightTransfer:
     """The trainer's end. size: bytes of all parameters."""
@@ -65,7 +81,12 @@ class WeightTransfer:
 
     @classmethod
     def open(
-        cls, module: torch.nn.Module, engines: list, args: SimpleNamespace, rank: int, bucket_bytes: int = BUCKET_BYTES
+        cls,
+        module: torch.nn.Module,
+        engines: list,
+        args: TransferArguments,
+        rank: int,
+        bucket_bytes: int = BUCKET_BYTES,
     ) -> "WeightTransfer":
         """Shake hands with the engines. Call it on every training process.
 
@@ -75,7 +96,7 @@ class WeightTransfer:
         noise = args.math.engine_noise
         source = NoisySource(*which, noise=noise, seed=args.train.seed) if noise else DeepSpeedSource(*which)
         metadata = source.metadata()
-        backend = transfer_backend(args.math.device, colocated(args))
+        backend = transfer_backend(args.math.device, args.train.colocate_all)
         workers = len(engines) * args.vllm.tensor_parallel_size
         client = EnginesClient(engines, args.vllm.tensor_parallel_size, args.vllm.enable_prefix_caching)
         engine = WeightTransferTrainerFactory.trainer_init(

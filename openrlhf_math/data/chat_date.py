@@ -10,9 +10,9 @@ import os
 from datetime import date
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_math.arguments import TrainingArguments
 from openrlhf_math.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def kept_in(*files: Path) -> str | None:
     return None
 
 
-def of_run(args: SimpleNamespace) -> None:
+def of_run(args: TrainingArguments) -> None:
     """`settle` of a training run. args: its settings; with `--ckpt.load_enable` it may resume an earlier one."""
     run_dir = args.math.run_dir
     settle_for(args.math.chat_date, run_dir, *([run_dir / "config.json"] if args.ckpt.load_enable else []))

@@ -7,13 +7,14 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from openrlhf_math.arguments import Devices, with_values
 from openrlhf_math.checkpoints.folder import CheckpointError
 from openrlhf_math.colocation.cluster import check_one_machine, lost_connection, shut_down, start_or_join
-from openrlhf_math.colocation.layout import colocated, cores, enter_environment
+from openrlhf_math.colocation.layout import cores, enter_environment
 from openrlhf_math.errors import UserError, brief
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.faults.stopping import LastWords, stop_signals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
 from openrlhf_math.grpo.metrics import Watcher, step_display, step_gauges
@@ -31,7 +32,7 @@ ENDED = (
 )
 
 
-def train(args: SimpleNamespace, *watchers: Watcher, go_on: str = "") -> None:
+def train(args: GRPOArguments, *watchers: Watcher, go_on: str = "") -> None:
     """Train until the problems are used up; the model is saved in `args.ckpt.output_dir`. watchers: see every step.
 
     go_on: the terminal's last line, should this process end without coming back.
@@ -84,7 +85,7 @@ def failure(error: Exception) -> Exception:
     return RuntimeError(str(error))
 
 
-def _train(args: SimpleNamespace, **watching: Any) -> None:
+def _train(args: GRPOArguments, **watching: Any) -> None:
     """watching: what the trainer takes besides upstream's arguments."""
     import openrlhf.utils.deepspeed
     import ray
@@ -101,7 +102,7 @@ def _train(args: SimpleNamespace, **watching: Any) -> None:
     engine = ActorFactory(
         ray.remote(max_restarts=args.math.faults.engine_restarts, max_task_retries=0)(MathRolloutActor),
         device=args.math.device,
-        colocated=colocated(args),
+        colocated=args.train.colocate_all,
         sequences=args.rollout.batch_size * args.rollout.n_samples_per_prompt // max(1, args.vllm.num_engines),
         rewards=args.math.rewards,
         chat_template=args.data.apply_chat_template,
@@ -127,15 +128,14 @@ def _train(args: SimpleNamespace, **watching: Any) -> None:
         train_ppo_ray.train(with_reference(args) if needs_reference(args) else args)
 
 
-def with_reference(args: SimpleNamespace) -> SimpleNamespace:
+def with_reference(args: GRPOArguments) -> GRPOArguments:
     """A copy in which OpenRLHF's driver sees a KL coefficient above 0, the only thing that has it make a group of
     reference models. All its actors go by the strategy's settings, in which a teacher has no such coefficient."""
-    algo = SimpleNamespace(**{**vars(args.algo), "kl": SimpleNamespace(**{**vars(args.algo.kl), "init_coef": 1.0})})
-    return SimpleNamespace(**{**vars(args), "algo": algo})
+    return with_values(args, {"algo.kl.init_coef": 1.0})
 
 
 @contextlib.contextmanager
-def _quiet(args: SimpleNamespace) -> Iterator[None]:
+def _quiet(args: GRPOArguments) -> Iterator[None]:
     """What OpenRLHF prints in this process goes to grpo.log, unless the user wants to see it."""
     if args.math.verbose:
         yield
@@ -157,7 +157,7 @@ class ActorFactory:
         return self._actor_class.remote(*args, **kwargs, **self._arguments)
 
 
-def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
+def start_ray(args: GRPOArguments, environment: dict[str, str]) -> None:
     """Join the cluster in RAY_ADDRESS (set by `ray job submit`), or start one for this run alone.
 
     Raises UserError if the cluster has too few devices: Ray itself would wait for more forever.
@@ -185,10 +185,10 @@ def start_ray(args: SimpleNamespace, environment: dict[str, str]) -> None:
     check_one_machine(args.math.device, wanted, ray.nodes())
 
 
-def devices_wanted(args: SimpleNamespace) -> int:
+def devices_wanted(args: GRPOArguments) -> int:
     """Devices of the whole run: the policy's, and those of engines and other models unless they share them."""
     engines = args.vllm.num_engines * args.vllm.tensor_parallel_size
-    if colocated(args):
+    if args.train.colocate_all:
         return max(devices_of(args.actor), engines)
     wanted, critic = devices_of(args.actor) + engines, bool(args.critic.model_name_or_path)
     if needs_reference(args) and not args.train.colocate_actor_ref:
@@ -200,7 +200,7 @@ def devices_wanted(args: SimpleNamespace) -> int:
     return wanted
 
 
-def devices_of(model: SimpleNamespace) -> int:
+def devices_of(model: Devices) -> int:
     """Of the flags of a model: `actor`, `ref`, `critic` or `reward`."""
     return model.num_nodes * model.num_gpus_per_node
 

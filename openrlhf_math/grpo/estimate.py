@@ -6,9 +6,8 @@ full rate of bfloat16 matrix products. How far above them a run is depends on ke
 
 import math
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
-from openrlhf_math.colocation.layout import colocated
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.driver import devices_of
 from openrlhf_math.grpo.gpus import GPUS, Gpu
 from openrlhf_math.grpo.settings import old_log_probs_needed, trained_parameters
@@ -109,12 +108,12 @@ class Phase:
         return sum(self.memory.values())
 
 
-def phases(args: SimpleNamespace, shape: Shape, gpu: Gpu) -> list[Phase]:
+def phases(args: GRPOArguments, shape: Shape, gpu: Gpu) -> list[Phase]:
     """The phases of a step in their order, at the completion limit: every completion is as long as it may be."""
     return [_generation(args, shape, gpu), *_moves(args, gpu), _training(args, shape, gpu), _transfer(args, gpu)]
 
 
-def _generation(args: SimpleNamespace, shape: Shape, gpu: Gpu) -> Phase:
+def _generation(args: GRPOArguments, shape: Shape, gpu: Gpu) -> Phase:
     split = args.vllm.tensor_parallel_size
     weights, token = BF16 * args.math.parameters / split, shape.kv_bytes / split
     cache = max(0.0, args.vllm.gpu_memory_utilization * gpu.memory - weights - FIXED_BYTES)
@@ -130,13 +129,13 @@ def _generation(args: SimpleNamespace, shape: Shape, gpu: Gpu) -> Phase:
     # Two all-reduces a layer, in which a GPU receives twice the share that the others have.
     reduced = 2 * shape.layers * shape.hidden * BF16 * 2 * (split - 1) / split * max_concurrency
     memory = {"weights": weights, f"KV cache for {max_concurrency} at once": cache, "other": FIXED_BYTES}
-    if colocated(args):  # what is offloaded is Adam's, and the gradients, which are used up
+    if args.train.colocate_all:  # what is offloaded is Adam's, and the gradients, which are used up
         memory["policy"] = _weight_bytes(args) if args.ds.enable_sleep else _policy_bytes(args)
     wire = {"tensor parallel": reduced * rounds * length} if split > 1 else {}
     return Phase("generation", memory, wire, rounds * length * (step + reduced / gpu.link))
 
 
-def _training(args: SimpleNamespace, shape: Shape, gpu: Gpu) -> Phase:
+def _training(args: GRPOArguments, shape: Shape, gpu: Gpu) -> Phase:
     ranks, size = devices_of(args.actor), args.math.parameters
     tokens = args.rollout.batch_size * args.rollout.n_samples_per_prompt * args.data.max_len / ranks
     tokens_a_pass = min(args.train.max_tokens_per_gpu, tokens)
@@ -160,12 +159,12 @@ def _training(args: SimpleNamespace, shape: Shape, gpu: Gpu) -> Phase:
     return Phase("training", memory, wire, max(products, _gathered_seconds(args, received, gpu)) + update)
 
 
-def _transfer(args: SimpleNamespace, gpu: Gpu) -> Phase:
+def _transfer(args: GRPOArguments, gpu: Gpu) -> Phase:
     ranks, size = devices_of(args.actor), args.math.parameters
     engine = BF16 * size / args.vllm.tensor_parallel_size
     gathered = BF16 * size * (ranks - 1) / ranks if args.ds.zero_stage == 3 else 0
     memory = {"weights of the engine": engine, "other": FIXED_BYTES}
-    if colocated(args):
+    if args.train.colocate_all:
         memory["weights of the policy"] = _weight_bytes(args)
     else:
         gathered = max(gathered, engine)
@@ -173,7 +172,7 @@ def _transfer(args: SimpleNamespace, gpu: Gpu) -> Phase:
     return Phase("transfer", memory, wire, _gathered_seconds(args, gathered, gpu) + engine / gpu.bandwidth)
 
 
-def _gathered_seconds(args: SimpleNamespace, received: float, gpu: Gpu) -> float:
+def _gathered_seconds(args: GRPOArguments, received: float, gpu: Gpu) -> float:
     """Of a collective in which each GPU receives so many bytes. What comes from other nodes enters a node once, over
     the network cards of all its GPUs."""
     nodes = args.actor.num_nodes
@@ -181,21 +180,21 @@ def _gathered_seconds(args: SimpleNamespace, received: float, gpu: Gpu) -> float
     return max(received / gpu.link, outside / gpu.network)
 
 
-def _moves(args: SimpleNamespace, gpu: Gpu) -> list[Phase]:
+def _moves(args: GRPOArguments, gpu: Gpu) -> list[Phase]:
     """To the host's memory and back, where policy and engines take turns."""
-    if not (colocated(args) and args.ds.enable_sleep) or args.ds.adam_offload:
+    if not (args.train.colocate_all and args.ds.enable_sleep) or args.ds.adam_offload:
         return []
     there = ADAM * trained_parameters(args) / devices_of(args.actor)
     return [Phase("offload and reload", {}, {"host": there}, 2 * there / gpu.bus)]
 
 
-def _policy_bytes(args: SimpleNamespace) -> float:
+def _policy_bytes(args: GRPOArguments) -> float:
     """Of a rank's weights, gradients and optimizer."""
     optimizer = 0 if args.ds.adam_offload else ADAM
     return _weight_bytes(args) + (BF16 + optimizer) * trained_parameters(args) / devices_of(args.actor)
 
 
-def _weight_bytes(args: SimpleNamespace) -> float:
+def _weight_bytes(args: GRPOArguments) -> float:
     return BF16 * args.math.parameters / (devices_of(args.actor) if args.ds.zero_stage == 3 else 1)
 
 
@@ -205,7 +204,7 @@ def shortest_step(found: list[Phase], overlap: int) -> float:
     return sum(seconds.values()) - (min(seconds["generation"], seconds["training"]) if overlap else 0)
 
 
-def print_phases(args: SimpleNamespace, kind: str) -> None:
+def print_phases(args: GRPOArguments, kind: str) -> None:
     """Print a table of the phases on a kind of GPU, one of GPUS."""
     from rich.console import Console
     from rich.table import Table

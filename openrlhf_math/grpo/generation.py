@@ -8,10 +8,10 @@ generate the next batch while the policy trains on this one.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 
 from openrlhf_math.data import chat_date
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.training.flag_checks import check_template_used
 
 ENGINE_FLAG, STOP_FLAG = "--vllm.args", "--math.stop"
@@ -76,7 +76,7 @@ def read_generation(flags: dict, ours: dict) -> Generation:
     return settings
 
 
-def with_model_defaults(args: SimpleNamespace, recommended: Mapping[str, float]) -> None:
+def with_model_defaults(args: GRPOArguments, recommended: Mapping[str, float]) -> None:
     """Sample evaluations as the model's generation_config.json says, where no flag says otherwise. In place.
 
     recommended: as `modeling.model_folder.recommended_sampling` gives it. With `--math.recipe none` OpenRLHF's defaults
@@ -90,7 +90,7 @@ def with_model_defaults(args: SimpleNamespace, recommended: Mapping[str, float])
     args.math = replace(args.math, generation=replace(settings, evaluation=evaluation, from_model=found))
 
 
-def sampling_words(args: SimpleNamespace) -> list[str]:
+def sampling_words(args: GRPOArguments) -> list[str]:
     """Lines of the dry run."""
     settings = args.math.generation
     stops = f", stopped at {' or '.join(map(repr, settings.stop))}" if settings.stop else ""

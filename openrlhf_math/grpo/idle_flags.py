@@ -1,14 +1,14 @@
 """Flags of a command line that nothing in the run reads: they are named, since a script has them for a reason."""
 
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
 
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.training.flag_checks import CRITIC_FLAG, HAS_CRITIC
 
-Condition = Callable[[SimpleNamespace], bool]
+Condition = Callable[[GRPOArguments], bool]
 
 
-def _has_reference(args: SimpleNamespace) -> bool:
+def _has_reference(args: GRPOArguments) -> bool:
     teacher = args.math.teacher
     return args.algo.kl.init_coef > 0 or teacher is not None and not teacher.url
 
@@ -82,7 +82,7 @@ RULES: tuple[tuple[tuple[str, ...], Condition, str], ...] = (
 )
 
 
-def without_effect(given: Iterable[str], args: SimpleNamespace) -> dict[str, list[str]]:
+def without_effect(given: Iterable[str], args: GRPOArguments) -> dict[str, list[str]]:
     """Flags that were given and that nothing reads, by the reason. given: as they were typed. args: resolved."""
     found: dict[str, list[str]] = {}
     for flag in dict.fromkeys(given):

@@ -10,7 +10,6 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +18,9 @@ from openrlhf_math.data.places import is_here, place_of
 from openrlhf_math.data.problems import Problem, keep_parsable, read_problems
 from openrlhf_math.data.prompts import Tokenizer, chat, check_variables, prompt_ids, prompt_text, with_variables
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.problems.majority import is_missing
+from openrlhf_math.grpo.reward_parts import try_parts
 from openrlhf_math.grpo.rollout.tool_turns import tools_of
 from openrlhf_math.grpo.settings import steps_a_batch
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
@@ -31,7 +32,7 @@ from openrlhf_math.training.schedule import trains_nothing
 PROBLEM = "math.problem"
 
 
-def check_other_models(args: SimpleNamespace) -> None:
+def check_other_models(args: GRPOArguments) -> None:
     """Raise UserError if the critic's model or the reward model is neither a directory with a model nor a hub name."""
     for flag, models in (
         ("--critic.model_name_or_path", args.critic.model_name_or_path),
@@ -49,7 +50,7 @@ def check_other_models(args: SimpleNamespace) -> None:
         )
 
 
-def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
+def load_problem_sets(args: GRPOArguments) -> dict[str, list[Problem]]:
     """The training sets (and the evaluation set) by name, only problems whose gold answer can be parsed.
 
     Raises UserError for a file, column or row at fault, or if too many golds are bad.
@@ -89,7 +90,7 @@ def load_problem_sets(args: SimpleNamespace) -> dict[str, list[Problem]]:
     return sets
 
 
-def _check_best_metric(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> None:
+def _check_best_metric(args: GRPOArguments, sets: dict[str, list[Problem]]) -> None:
     """Raise UserError for a name of which no evaluation has a metric: no checkpoint would ever be the best."""
     wanted = args.ckpt.best_metric_key
     if wanted in (None, "", "none") or not args.eval.dataset:
@@ -104,24 +105,24 @@ def _check_best_metric(args: SimpleNamespace, sets: dict[str, list[Problem]]) ->
         )
 
 
-def _specs(args: SimpleNamespace) -> list[tuple[str, str]]:
+def _specs(args: GRPOArguments) -> list[tuple[str, str]]:
     """The training sets and the evaluation set, each with its split."""
     training = [(spec.strip(), args.data.prompt_split) for spec in args.data.prompt_dataset.split(",")]
     return training + ([(args.eval.dataset, args.eval.split)] if args.eval.dataset else [])
 
 
-def can_be_counted(args: SimpleNamespace) -> bool:
+def can_be_counted(args: GRPOArguments) -> bool:
     """Whether all sets are files or folders of this machine, or should be, so that a dry run may read them."""
     return all(os.path.exists(place) or is_here(place) for place in (place_of(spec).place for spec, _ in _specs(args)))
 
 
-def count_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> int:
+def count_prompts(args: GRPOArguments, sets: dict[str, list[Problem]]) -> int:
     """Problems of an episode, at least: sets that are drawn from with probabilities may give some twice."""
     specs = [spec.strip() for spec in args.data.prompt_dataset.split(",")]
     return min(args.data.max_samples, sum(len(sets[spec]) for spec in specs))
 
 
-def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[str, list[str]]:
+def render_prompts(args: GRPOArguments, sets: dict[str, list[Problem]]) -> dict[str, list[str]]:
     """The prompts of each set as texts. The date that they have is set in the settings.
 
     Raises UserError if the model cannot be used, or if a prompt leaves no room for a completion within the context.
@@ -152,12 +153,20 @@ def render_prompts(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dic
     return prompts
 
 
-def training_prompts(args: SimpleNamespace, prompts: dict[str, list[str]]) -> set[str]:
+def check_rewards(args: GRPOArguments, sets: dict[str, list[Problem]], prompts: dict[str, list[str]]) -> None:
+    """Raise UserError for an own part of the reward that fails on the first problem. prompts: of `render_prompts`."""
+    if args.math.reward_parts:
+        spec = args.data.prompt_dataset.split(",")[0].strip()
+        limit = args.rollout.max_new_tokens or args.data.max_len
+        try_parts(args.math.reward_parts, prompts[spec][0], sets[spec][0].answer, limit)
+
+
+def training_prompts(args: GRPOArguments, prompts: dict[str, list[str]]) -> set[str]:
     """Of all training sets. prompts: of `render_prompts`."""
     return {prompt for spec in args.data.prompt_dataset.split(",") for prompt in prompts[spec.strip()]}
 
 
-def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer: Tokenizer, tools: list[dict] | None) -> str:
+def _prompt(spec: str, problem: Problem, args: GRPOArguments, tokenizer: Tokenizer, tools: list[dict] | None) -> str:
     messages = chat(problem, args.math.instruction)
     try:
         return prompt_text(tokenizer, messages, args.data.apply_chat_template, args.data.input_template, tools)
@@ -166,7 +175,7 @@ def _prompt(spec: str, problem: Problem, args: SimpleNamespace, tokenizer: Token
 
 
 def write_prompts(
-    args: SimpleNamespace,
+    args: GRPOArguments,
     sets: dict[str, list[Problem]],
     prompts: dict[str, list[str]],
     labels: dict[str, dict[int, dict[str, float]]],
@@ -197,7 +206,7 @@ AGENT, REWARD = "AgentExecutor", "reward_func"  # what OpenRLHF looks for in the
 CONNECT_SECONDS = 10
 
 
-def check_plugin_files(args: SimpleNamespace) -> None:
+def check_plugin_files(args: GRPOArguments) -> None:
     """Raise UserError for an agent or reward file that is missing, does not parse, or lacks what OpenRLHF looks for.
 
     For a reward server that does not listen, too.

@@ -5,10 +5,10 @@ of such a flag, given together with the recipe's name, is refused.
 """
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.update.rollout_correction import AUTO, DEFAULT_ESS, GATING, LEVEL, MODE, OFF, settle_correction
 
 CONSTANT_LENGTH = "seq-mean-token-sum-norm"
@@ -207,7 +207,7 @@ def loss_length(flags: dict, given: int | None, limit: int | None) -> int | None
     return given or limit or flags["data.max_len"]
 
 
-def described(args: SimpleNamespace, steps_a_batch: int) -> dict[str, str]:
+def described(args: GRPOArguments, steps_a_batch: int) -> dict[str, str]:
     """The objective of a run in one block, for the dry run and config.json."""
     ours, actor, kl, corrects = args.math.objective, args.actor, args.algo.kl, args.algo.advantage
     low, high = actor.eps_clip_low_high

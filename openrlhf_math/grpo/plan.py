@@ -2,10 +2,9 @@
 
 import functools
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-from openrlhf_math.colocation.layout import colocated
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.driver import devices_of, devices_wanted
 from openrlhf_math.grpo.faults.resume import checkpoint_bytes
@@ -40,7 +39,7 @@ class PlannedActors:
     holds: str
 
 
-def plan(args: SimpleNamespace) -> list[PlannedActors]:
+def plan(args: GRPOArguments) -> list[PlannedActors]:
     """The actors a run creates, with the memory of their model states.
 
     ZeRO keeps bf16 weights and gradients (2 bytes each a parameter) and fp32 master weights and two Adam
@@ -97,7 +96,7 @@ def print_prompt(prompt: str) -> None:
     Console().print(Panel(Text(prompt), title="The first prompt", title_align="left"))
 
 
-def print_plan(args: SimpleNamespace, problems: int | None = None, family: Family | None = None) -> None:
+def print_plan(args: GRPOArguments, problems: int | None = None, family: Family | None = None) -> None:
     """Print the resolved configuration and the plan; start nothing.
 
     problems: of an episode, None if not counted. family: the policy's, None if not looked up.
@@ -120,7 +119,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     console.print(table)
     console.print(
         f"devices: {devices_wanted(args)} ({args.math.device}), training and inference "
-        f"{'take turns on the same ones' if colocated(args) else 'on separate ones'}"
+        f"{'take turns on the same ones' if args.train.colocate_all else 'on separate ones'}"
     )
     if args.math.overlap:
         console.print(
@@ -150,7 +149,7 @@ def print_plan(args: SimpleNamespace, problems: int | None = None, family: Famil
     console.print(f"rollouts kept on disk: {args.math.keep_rollouts}")
 
 
-def path_line(args: SimpleNamespace, family: Family | None) -> str:
+def path_line(args: GRPOArguments, family: Family | None) -> str:
     """How batches go through the policy, and what is lost where rows are padded."""
     if args.math.shared_prefix:
         if family is None or family.shares_prompts:
@@ -163,15 +162,15 @@ def path_line(args: SimpleNamespace, family: Family | None) -> str:
     )
 
 
-def of(args: SimpleNamespace, flag: str) -> Any:
+def of(args: GRPOArguments, flag: str) -> Any:
     """The value of a dotted flag."""
     return functools.reduce(getattr, flag.split("."), args)
 
 
-def reward_line(args: SimpleNamespace) -> str:
+def reward_line(args: GRPOArguments) -> str:
     """What a completion is paid."""
     if args.reward.remote_url != ["agent"]:
-        return f"reward: of {', '.join(args.reward.remote_url or [args.reward.model_name_or_path])}"
+        return f"reward: of {', '.join(args.reward.remote_url or [str(args.reward.model_name_or_path)])}"
     paid = args.math.rewards
     words = f"{paid.correct_reward:g} if correct, {paid.format_reward:g} if wrong in correct format, else 0"
     words = f"reward: {args.math.reward_parts or words}"
@@ -230,7 +229,7 @@ def tool_line(settings: RolloutTool | None, engines: int) -> str:
     )
 
 
-def checkpoint_line(args: SimpleNamespace) -> str:
+def checkpoint_line(args: GRPOArguments) -> str:
     """How often, how large, how many."""
     steps, size = args.ckpt.save_steps, checkpoint_bytes(args)
     if steps == -1:

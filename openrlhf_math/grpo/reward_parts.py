@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from openrlhf_math.errors import UserError
+from openrlhf_math.concurrency import in_thread, within
+from openrlhf_math.errors import UserError, brief
 from openrlhf_math.registry import Registry
 
 FLAG, NORMALISED = "--math.rewards", "--math.normalise_rewards"
 PAID = {"correct_reward": 1.0, "format_reward": 0.2}  # defaults of these flags
 OVERLONG = "overlong"
 TOGETHER, EACH = "together", "each"
+TRY_SECONDS = 60.0
 HELP = {
     "correct": "1 for a correct answer",
     "format": "1 for the correct format, whatever the answer",
@@ -151,6 +153,11 @@ def _weights(text: str) -> dict[str, float]:
             )
         if name in weights:
             raise UserError(f"{FLAG} {text}: {name} is there twice; give it one weight")
+        if (name == "length" and weight > 0) or (name == OVERLONG and weight < 0):
+            raise UserError(
+                f"{FLAG} {text}: {name}={number} would pay for longer completions; give it the weight {-weight:g}, or "
+                "write your own part"
+            )
         weights[name] = weight
     return weights
 
@@ -161,6 +168,29 @@ def find_part(name: str) -> Part:
     if not callable(part):
         raise UserError(f"{FLAG} {name}: it is not a function of a group of completions")
     return part
+
+
+def try_parts(parts: RewardParts, problem: str, gold: str, limit: int) -> None:
+    """Call each part that is not built in once, with two made-up completions of a problem, a correct and a wrong one.
+
+    limit: as a group's. Raises UserError for a part that raises, that takes longer than TRY_SECONDS, or that does not
+    give a finite number for each completion.
+    """
+    right = Completion(f"The answer is \\boxed{{{gold}}}.", 8, False, "correct", gold, True)
+    wrong = Completion("I do not know.", 5, False, "wrong", None, False)
+    group = Group(problem, gold, (right, wrong), limit, parts.overlong_buffer)
+    for name, _ in parts.weights:
+        if name in HELP:
+            continue
+        try:
+            asyncio.run(within(TRY_SECONDS, values_of(find_part(name), group)))
+        except TimeoutError:
+            raise UserError(f"{FLAG} {name}: it did not return within {TRY_SECONDS:g} s for two completions") from None
+        except Exception as error:
+            raise UserError(
+                f"{FLAG} {name}: tried on two made-up completions of the first problem, it failed with "
+                f"{type(error).__name__}: {brief(error)}"
+            ) from None
 
 
 def _check_others(flags: dict, ours: dict) -> None:
@@ -194,10 +224,10 @@ async def values_of(part: Part, group: Group) -> list[float]:
     if inspect.iscoroutinefunction(part):
         given = await part(group)
     else:
-        given = await asyncio.to_thread(part, group)
+        given = await in_thread(part, group)
     values = [float(value) for value in given]
     if len(values) != len(group.completions):
-        raise ValueError(f"it gave {len(values)} values for {len(group.completions)} completions")
+        raise ValueError(f"it gave {len(values)} value(s) for {len(group.completions)} completions")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"it gave {values}, which are not all finite")
     return values

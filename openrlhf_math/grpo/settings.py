@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import check_template
 from openrlhf_math.errors import UserError, in_flags
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.curriculum_settings import CurriculumSettings, curriculum
 from openrlhf_math.grpo.faults.watchdog import FaultSettings, faults
 from openrlhf_math.grpo.flags import UPSTREAM_COMMAND
@@ -108,7 +109,7 @@ class MathSettings:
     chat_date: str | None = None
 
 
-def resolve(flat: argparse.Namespace) -> SimpleNamespace:
+def resolve(flat: argparse.Namespace) -> GRPOArguments:
     """The settings of a run as OpenRLHF wants them, with `args.math` ours.
 
     Raises UserError for values that cannot work, before anything heavy is imported.
@@ -379,25 +380,25 @@ def data_parallel(nodes: int, devices: int, ring: int, tensor: int) -> int:
     return max(1, nodes * devices // (ring * tensor))
 
 
-def data_parallel_ranks(args: SimpleNamespace) -> int:
+def data_parallel_ranks(args: GRPOArguments) -> int:
     """As `training_ranks`, of resolved settings."""
     policy, ds = args.actor, args.ds
     return data_parallel(policy.num_nodes, policy.num_gpus_per_node, ds.ring_attn_size, ds.tensor_parallel_size)
 
 
-def steps_a_batch(args: SimpleNamespace) -> int:
+def steps_a_batch(args: GRPOArguments) -> int:
     """Optimizer steps of a rollout batch."""
     samples = args.rollout.batch_size * args.rollout.n_samples_per_prompt
     return samples // args.train.batch_size * args.train.max_epochs
 
 
-def one_step_a_batch(args: SimpleNamespace) -> bool:
+def one_step_a_batch(args: GRPOArguments) -> bool:
     """Whether every rollout batch gives exactly one gradient step."""
     samples = args.rollout.batch_size * args.rollout.n_samples_per_prompt
     return samples == args.train.batch_size and args.train.max_epochs == 1
 
 
-def old_log_probs_needed(args: SimpleNamespace) -> bool:
+def old_log_probs_needed(args: GRPOArguments) -> bool:
     """Whether the step needs log-probabilities from before it.
 
     With one step a batch only a KL term can: in the reward, or as a loss with the unbiased gradient.
@@ -406,7 +407,7 @@ def old_log_probs_needed(args: SimpleNamespace) -> bool:
     return kl_reads_them or not one_step_a_batch(args)
 
 
-def only_advantages_teach(args: SimpleNamespace) -> bool:
+def only_advantages_teach(args: GRPOArguments) -> bool:
     """Whether a completion with advantage 0 has no gradient: no entropy bonus, no KL loss, no loss of routers or of a
     user's own, no teacher."""
     if args.actor.policy_loss_type not in PROPORTIONAL or args.math.teacher:
@@ -414,12 +415,12 @@ def only_advantages_teach(args: SimpleNamespace) -> bool:
     return not (args.actor.entropy_coef or args.algo.kl.init_coef or args.actor.aux_loss_coef)
 
 
-def trained_parameters(args: SimpleNamespace) -> int:
+def trained_parameters(args: GRPOArguments) -> int:
     """Parameters with gradients and an optimizer state, 0 if unknown."""
     return args.math.lora.parameters if args.math.lora else args.math.parameters
 
 
-def as_json(args: SimpleNamespace) -> str:
+def as_json(args: GRPOArguments) -> str:
     """The settings as a JSON object of nested sections. Secrets are left out."""
 
     def plain(value: Any) -> Any:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import ray
@@ -32,6 +31,7 @@ from openrlhf_math.checkpoints.state import random_state, restore_random_state
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery
 from openrlhf_math.grpo.faults.stopping import Checkpointing, StopSignals
 from openrlhf_math.grpo.faults.watchdog import Watchdog
@@ -71,7 +71,7 @@ class MathTrainer(UpstreamTrainer):
     trained_at: Unix time when it last did. waited: seconds for the engines to finish what they were asked ahead.
     """
 
-    args: SimpleNamespace  # of the run
+    args: GRPOArguments  # of the run
     prompts_dataloader: Any
     best_eval_metric_value: float
     trained_at = waited = 0.0

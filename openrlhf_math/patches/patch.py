@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from types import ModuleType
 from typing import TypeVar
 
 UPSTREAM = "openrlhf"
@@ -91,8 +90,8 @@ def without_collection() -> Iterator[None]:
 
 
 @contextmanager
-def substituted(module: ModuleType | type, **replacements: object) -> Iterator[None]:
-    """While the block runs, the names of `module`, or of a class, mean `replacements`.
+def substituted(module: object, **replacements: object) -> Iterator[None]:
+    """While the block runs, the names of `module`, or of a class or an object, mean `replacements`.
 
     OpenRLHF's driver and actors name the classes they build as globals; this lets its functions run as they
     are, with subclasses of ours in place. Raises AttributeError if upstream has no such name.

@@ -5,7 +5,6 @@ Nothing here imports torch before a model is loaded.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from openrlhf_math.data.prompts import Tokenizer, chat_text
@@ -130,11 +129,6 @@ class TokenClassifierForm:
         made = self.architecture(model).from_pretrained(model, num_labels=LABELS, **options)
         made.score = Float32Linear.over(made.score)
         return made
-
-
-def form_of(args: SimpleNamespace) -> Form:
-    """The form that a training's flags and its base model ask for. Raises UserError for one that cannot be."""
-    return find_form(args.model.model_name_or_path, args.math.scorer, args.math.separator)
 
 
 def find_form(model: str, scorer: str | None, separator: str | None) -> Form:

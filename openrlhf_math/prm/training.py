@@ -3,14 +3,14 @@
 import json
 from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from openrlhf_math.data import chat_date
 from openrlhf_math.data.chat_template import prepared
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.modeling.families import Family
-from openrlhf_math.prm.forms import Form, form_of
+from openrlhf_math.prm.forms import Form, find_form
+from openrlhf_math.prm.training_settings import PRMArguments
 from openrlhf_math.sft.inputs import settings_of
 from openrlhf_math.sft.launch import (
     be_a_launcher,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def print_plan(args: SimpleNamespace, form: Form | None, family: Family | None) -> None:
+def print_plan(args: PRMArguments, form: Form | None, family: Family | None) -> None:
     """Print what a run would do; start nothing. form, family: of the model, None if not looked up."""
     print(json.dumps(settings_of(args), indent=2))
     ranks = processes()
@@ -71,7 +71,7 @@ def plot_training(run_dir: Path, title: str) -> None:
             others[0].set(xlabel="step (one gradient update)", ylabel="of held-out solution steps", ylim=(None, 1))
 
 
-def train(args: SimpleNamespace) -> None:
+def train(args: PRMArguments) -> None:
     """Train; the model is saved in `args.ckpt.output_dir`, the loss is drawn in prm.png."""
     be_a_launcher()
 
@@ -80,7 +80,9 @@ def train(args: SimpleNamespace) -> None:
     from openrlhf_math.prm.trainer import StepDataset, StepJudge, StepTrainer
 
     upstreams = train_sft.get_tokenizer
-    form = cache(partial(form_of, args))  # found once all processes are together, and the first has checked the model
+    base = (args.model.model_name_or_path, args.math.scorer, args.math.separator)
+    # Found once, when all processes are together and the first has checked the model.
+    form = cache(partial(find_form, *base))
 
     def judge(*given: Any, **options: Any) -> StepJudge:
         return StepJudge(*given, form=form(), longest=args.data.max_len, **options)

@@ -5,7 +5,6 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import settle
 from openrlhf_math.data.chat_date import checked_date
@@ -17,6 +16,7 @@ from openrlhf_math.modeling.model_folder import check_model, check_weights
 from openrlhf_math.modeling.model_kind import check_not_quantised, read_config, token_error
 from openrlhf_math.prm.forms import Form, find_form
 from openrlhf_math.prm.rows import Rejected, Solution, read_lines, read_solution
+from openrlhf_math.prm.training_settings import PRMArguments
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.sft.inputs import MODEL_FLAG, check_same, settings_of
 from openrlhf_math.sft.settings import is_first, processes
@@ -34,7 +34,7 @@ class Rows:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def prepare(args: SimpleNamespace) -> None:
+def prepare(args: PRMArguments) -> None:
     """Check the inputs, write them into the run directory and point OpenRLHF's flags at them. Raises UserError.
 
     Only the first process reads and writes; the others wait for it where OpenRLHF first brings all together.
@@ -80,7 +80,7 @@ def check_base_weights(model: str, form: Form, may_be_missing: bool = False) -> 
         check_weights(MODEL_FLAG, model, form.architecture(model), new=("score.",), may_be_missing=may_be_missing)
 
 
-def _read(specs: str, args: SimpleNamespace, part: str, form: Form, tokenizer: Tokenizer) -> Rows:
+def _read(specs: str, args: PRMArguments, part: str, form: Form, tokenizer: Tokenizer) -> Rows:
     model = args.model.model_name_or_path
     most = positions(read_config(MODEL_FLAG, model))
     unknown = token_error(MODEL_FLAG, model, tokenizer)
@@ -124,7 +124,7 @@ def _print_rejected(rows: Rows, path: Path) -> None:
         )
 
 
-def _check_amount(args: SimpleNamespace, rows: Rows) -> None:
+def _check_amount(args: PRMArguments, rows: Rows) -> None:
     count = min(len(rows.kept), args.data.max_samples)
     if count < args.train.batch_size:
         why = f", as {len(rows.rejected)} are set aside ({rows.rejected[0].reason})" if rows.rejected else ""

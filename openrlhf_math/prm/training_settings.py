@@ -2,13 +2,13 @@
 
 import argparse
 from dataclasses import dataclass
-from types import SimpleNamespace
+from typing import Any, Protocol
 
 from openrlhf_math.errors import UserError
 from openrlhf_math.patches.parsers import recipe_parser
 from openrlhf_math.prm.forms import QWEN, SCORERS, TRL
 from openrlhf_math.sft import settings as sft_settings
-from openrlhf_math.sft.settings import SFTSettings, explain
+from openrlhf_math.sft.settings import SFTRunArguments, SFTSettings, explain
 from openrlhf_math.training.short_help import PRM, give_short_names
 
 DEFAULTS = {"data.input_template": None}
@@ -53,6 +53,12 @@ class PRMSettings(SFTSettings):
     separator: str | None = None
 
 
+class PRMArguments(SFTRunArguments, Protocol):
+    """OpenRLHF's sections and our settings."""
+
+    math: PRMSettings
+
+
 def build_parser(prog: str) -> argparse.ArgumentParser:
     parser = recipe_parser(
         sft_settings.UPSTREAM_COMMAND,
@@ -89,14 +95,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def resolve(flat: argparse.Namespace, parser: argparse.ArgumentParser) -> SimpleNamespace:
+def resolve(flat: argparse.Namespace, parser: argparse.ArgumentParser) -> PRMArguments:
     """The settings as OpenRLHF wants them. parser: of `build_parser`. Raises UserError for values that cannot work."""
     for name in WITHOUT_MEANING:
         if getattr(flat, name) != parser.get_default(name):
             raise UserError(f"--{name} has no meaning for a process reward model; leave it out")
     of_sft = sft_settings.build_parser("sft")._actions  # with flags that this one has not, which have no effect here
     plain = {action.dest: action.default for action in of_sft if action.dest.startswith("math.")}
-    args = sft_settings.resolve(argparse.Namespace(**plain | vars(flat)))
+    args: Any = sft_settings.resolve(argparse.Namespace(**plain | vars(flat)))
     separator = getattr(flat, "math.separator")
     if separator == "":
         raise UserError("--math.separator is empty: give what ends every step")

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+from openrlhf_math.arguments import TrainingArguments
 from openrlhf_math.data.files import write_json
 from openrlhf_math.errors import UserError, first_line
 
@@ -114,7 +114,7 @@ def born(pid: int) -> str | None:
     return None if after_name[0] in "ZX" else f"{boot} {after_name[19]}"  # a zombie is not a running process
 
 
-def claim_run_dir(args: SimpleNamespace) -> None:
+def claim_run_dir(args: TrainingArguments) -> None:
     """Raise UserError if the run directory holds another run and the user does not ask to resume it, if one runs
     there, or if a file has the name of a directory that the run would make. args: the settings of a training."""
     run_dir = args.math.run_dir

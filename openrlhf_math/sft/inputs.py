@@ -29,7 +29,7 @@ from openrlhf_math.sft.rows import (
     read_set,
     read_sources,
 )
-from openrlhf_math.sft.settings import data_parallel_ranks, is_first, processes
+from openrlhf_math.sft.settings import SFTRunArguments, data_parallel_ranks, is_first, processes
 from openrlhf_math.training.flag_checks import check_installed
 from openrlhf_math.training.lora import check_base
 from openrlhf_math.training.schedule import print_steps
@@ -45,7 +45,7 @@ def _quiet() -> AbstractContextManager[Progress]:
     return nullcontext(silent)
 
 
-def prepare(args: SimpleNamespace, display: Display = _quiet) -> None:
+def prepare(args: SFTRunArguments, display: Display = _quiet) -> None:
     """Check the inputs, write them into the run directory and point OpenRLHF's flags at them. Raises UserError.
 
     display: shows how far reading is, while it lasts. Only the first process reads and writes; the others wait for it
@@ -77,7 +77,7 @@ def prepare(args: SimpleNamespace, display: Display = _quiet) -> None:
         _point_at(args, files)
 
 
-def look(args: SimpleNamespace) -> None:
+def look(args: SFTRunArguments) -> None:
     """Print what the first rows of each set on this machine become. Raises UserError for what `prepare` would refuse.
 
     Without the model on this machine, their columns and messages are checked alone.
@@ -107,12 +107,12 @@ def look(args: SimpleNamespace) -> None:
         print_counts(render)
 
 
-def is_plain_text(args: SimpleNamespace) -> bool:
+def is_plain_text(args: SFTRunArguments) -> bool:
     """Plain text is left to OpenRLHF's own reading: it has no turns."""
     return args.model.pretrain_mode_enable
 
 
-def _sets(args: SimpleNamespace) -> Sets:
+def _sets(args: SFTRunArguments) -> Sets:
     """The sets; their weights are set as OpenRLHF's flag. Raises UserError."""
     columns = (args.data.input_key, args.data.output_key)
     sets = {
@@ -127,7 +127,7 @@ def _sets(args: SimpleNamespace) -> Sets:
     return sets
 
 
-def _check_plain_text(args: SimpleNamespace, sets: Sets) -> None:
+def _check_plain_text(args: SFTRunArguments, sets: Sets) -> None:
     """Raise UserError if columns are named for a set (`SET@COLUMNS`), or it lacks the one that OpenRLHF is to read."""
     for source, split in _splits(args, sets):
         if source.weight is not None or source.columns != (args.data.input_key, None):
@@ -145,23 +145,23 @@ def _check_plain_text(args: SimpleNamespace, sets: Sets) -> None:
             )
 
 
-def _splits(args: SimpleNamespace, sets: Sets) -> list[tuple[Source, str]]:
+def _splits(args: SFTRunArguments, sets: Sets) -> list[tuple[Source, str]]:
     """All sets, each with its split."""
     splits = {"train": args.data.dataset_split, "eval": args.eval.split}
     return [(source, splits[kind]) for kind in sets for source in sets[kind]]
 
 
-def _folder(args: SimpleNamespace) -> Path:
+def _folder(args: SFTRunArguments) -> Path:
     return args.math.run_dir / "traces"
 
 
-def _point_at(args: SimpleNamespace, files: dict[str, list[Path]]) -> None:
+def _point_at(args: SFTRunArguments, files: dict[str, list[Path]]) -> None:
     args.data.dataset, args.data.dataset_split = ",".join(map(str, files["train"])), "train"
     if files["eval"]:
         args.eval.dataset, args.eval.split = ",".join(map(str, files["eval"])), "train"
 
 
-def _read(args: SimpleNamespace, sets: Sets, display: Display) -> dict[str, list[SetRows]]:
+def _read(args: SFTRunArguments, sets: Sets, display: Display) -> dict[str, list[SetRows]]:
     """The rows of each set that fit in the context; what is left out is printed."""
     render = _renderer(args)
     splits = {"train": args.data.dataset_split, "eval": args.eval.split}
@@ -182,7 +182,7 @@ def _read(args: SimpleNamespace, sets: Sets, display: Display) -> dict[str, list
     return found
 
 
-def _renderer(args: SimpleNamespace) -> Renderer:
+def _renderer(args: SFTRunArguments) -> Renderer:
     """The date that its prompts have is set in the settings."""
     render = Renderer(args)
     args.math = replace(args.math, chat_date=render.chat_date)
@@ -207,7 +207,7 @@ def _list(run_dir: Path, parts: list[SetRows]) -> None:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _check_amount(args: SimpleNamespace, parts: list[SetRows]) -> None:
+def _check_amount(args: SFTRunArguments, parts: list[SetRows]) -> None:
     rows = min(sum(len(part.traces) for part in parts), args.data.max_samples)
     if rows < args.train.batch_size:
         long = sum(len(part.long) for part in parts)
@@ -239,7 +239,7 @@ def _write(path: Path, traces: list[Trace]) -> None:
     write_parquet(path, rows, schema)
 
 
-def _config(args: SimpleNamespace, found: dict[str, list[SetRows]]) -> dict:
+def _config(args: SFTRunArguments, found: dict[str, list[SetRows]]) -> dict:
     """The settings, and what identifies the rows and the layout they are trained in."""
     digest, rows = hashlib.sha256(), 0
     for trace in (trace for part in found.get("train", []) for trace in part.traces):
@@ -248,7 +248,7 @@ def _config(args: SimpleNamespace, found: dict[str, list[SetRows]]) -> dict:
     return settings_of(args) | {"processes": processes(), "traces": {"rows": rows, "sha256": digest.hexdigest()}}
 
 
-def settings_of(args: SimpleNamespace) -> dict:
+def settings_of(args: SFTRunArguments) -> dict:
     """The settings as plain sections. Secrets are left out."""
     sections = {key: value for key, value in vars(args).items() if key != "math"}
     settings = json.loads(json.dumps(sections | {"math": asdict(args.math)}, default=_plain))
@@ -260,7 +260,7 @@ def _plain(value: object) -> object:
     return vars(value) if isinstance(value, SimpleNamespace) else str(value)
 
 
-def check_same(args: SimpleNamespace, config: dict, fixed: tuple[str, ...] = ()) -> None:
+def check_same(args: SFTRunArguments, config: dict, fixed: tuple[str, ...] = ()) -> None:
     """Raise UserError if the run began with other settings or rows. fixed: settings that may not differ, although the
     others of their section may."""
     source = f"--data.dataset {args.data.dataset}"

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from openrlhf_math.colocation.layout import cores, free_port
@@ -18,7 +17,7 @@ from openrlhf_math.runs.process import resume_command, working
 from openrlhf_math.runs.progress import printed_to, step_bar
 from openrlhf_math.runs.records import read_records
 from openrlhf_math.sft.inputs import is_plain_text, settings_of
-from openrlhf_math.sft.settings import data_parallel_ranks, is_first, processes
+from openrlhf_math.sft.settings import SFTRunArguments, data_parallel_ranks, is_first, processes
 from openrlhf_math.training.lora import lora_line
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def model_state_bytes(
     return weights + gradients + (0 if offload else adam)
 
 
-def print_plan(args: SimpleNamespace, family: Family | None = None) -> None:
+def print_plan(args: SFTRunArguments, family: Family | None = None) -> None:
     """Print what a run would do; start nothing. family: of the model, None if not looked up."""
     print(json.dumps(settings_of(args), indent=2))
     ranks = data_parallel_ranks(args.ds.ring_attn_size, args.ds.tensor_parallel_size)
@@ -173,7 +172,7 @@ def checkpoint_line(steps: int) -> str:
     return f"checkpoints: {f'every {steps} steps' if steps > 0 else 'none, a kill loses the run (--ckpt.save_steps)'}"
 
 
-def path_line(args: SimpleNamespace, family: Family | None) -> str:
+def path_line(args: SFTRunArguments, family: Family | None) -> str:
     """How batches go through the model."""
     if args.ds.ring_attn_size > 1:
         return (
@@ -185,7 +184,7 @@ def path_line(args: SimpleNamespace, family: Family | None) -> str:
     return f"training: a row for each sequence, without logits kept: {family.why_rows()}"
 
 
-def train(args: SimpleNamespace) -> None:
+def train(args: SFTRunArguments) -> None:
     """Fine-tune; the model is saved in `args.ckpt.output_dir`, the loss is drawn in loss.png."""
     be_a_launcher()
 
@@ -199,7 +198,7 @@ def train(args: SimpleNamespace) -> None:
         plot_loss(args.math.run_dir, f"SFT loss of {Path(args.model.model_name_or_path).name}")
 
 
-def run_upstreams_command(args: SimpleNamespace, kind: str, trainer: Callable, **ours: object) -> None:
+def run_upstreams_command(args: SFTRunArguments, kind: str, trainer: Callable, **ours: object) -> None:
     """OpenRLHF's SFT command with our pieces in place of OpenRLHF's, by their names there.
 
     kind: SFT or PRM; what the command prints is in the file of that name, as sft.log. trainer: in place of its

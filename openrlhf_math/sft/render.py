@@ -14,7 +14,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 from openrlhf_math.data.chat_date import checked_date
 from openrlhf_math.data.chat_template import ANSWER, QUESTION, form_of, prepared, render
@@ -38,6 +37,7 @@ from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, read_config, token_error
 from openrlhf_math.rewards.thinking import CLOSE, OPEN, PAIRS
 from openrlhf_math.rewards.tool_output import output_blocks
+from openrlhf_math.sft.settings import SFTRunArguments
 from openrlhf_math.training.flag_checks import TEMPLATE_FLAG
 
 _CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_/ ]+\]")
@@ -238,7 +238,7 @@ class Trace:
 class Renderer:
     """counts: how many turns were treated how. chat_date: that the prompts have, None if they have none."""
 
-    def __init__(self, args: SimpleNamespace) -> None:
+    def __init__(self, args: SFTRunArguments) -> None:
         """args: the run's settings. Raises UserError if the model or its tokenizer cannot be used."""
         data, model = args.data, args.model.model_name_or_path
         given = data.tokenizer_chat_template

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 from openrlhf_math.data.conversations import BadRow, Layout, Turn, find_layout
 from openrlhf_math.data.places import Extent, place_of
@@ -23,6 +22,7 @@ from openrlhf_math.data.tables import Unreadable
 from openrlhf_math.errors import UserError
 from openrlhf_math.runs.progress import Progress, silent
 from openrlhf_math.sft.render import Pieces, Renderer, Trace
+from openrlhf_math.sft.settings import SFTRunArguments
 
 FILES = (".jsonl", ".json", ".csv", ".parquet", ".arrow", ".gz", ".zst", ".zstd")
 WEIGHT = re.compile(r":([\d.]+)$")
@@ -93,7 +93,7 @@ def _is_local(name: str) -> bool:
     return any(os.path.exists(path) for path in (name, name.rpartition(":")[0]) if path)  # it may name a split
 
 
-def apply_weights(args: SimpleNamespace, sources: list[Source]) -> None:
+def apply_weights(args: SFTRunArguments, sources: list[Source]) -> None:
     """Set `--data.dataset_probs` from the weights. Raises UserError unless all sets have one or none has."""
     weights = [source.weight for source in sources if source.weight is not None]
     if weights and args.data.dataset_probs:
@@ -150,7 +150,7 @@ Numbered = tuple[int, tuple[str, dict | Unreadable]]
 
 
 def read_set(
-    args: SimpleNamespace,
+    args: SFTRunArguments,
     source: Source,
     split: str,
     render: Renderer | None,

@@ -4,8 +4,9 @@ import argparse
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Protocol
 
+from openrlhf_math.arguments import SFTArguments
 from openrlhf_math.colocation.layout import attention, find_device
 from openrlhf_math.data.prompts import INSTRUCTION, check_template
 from openrlhf_math.data.trace import find_tags
@@ -53,6 +54,12 @@ class SFTSettings:
     lora: Lora | None = None
     template_variables: dict[str, object] = field(default_factory=dict)
     chat_date: str | None = None
+
+
+class SFTRunArguments(SFTArguments, Protocol):
+    """OpenRLHF's sections and our settings."""
+
+    math: SFTSettings
 
 
 # Of flags that the training of a process reward model has, too.
@@ -165,7 +172,7 @@ def explain(parser: argparse.ArgumentParser, texts: dict[str, str]) -> None:
         actions[name].help = text
 
 
-def resolve(flat: argparse.Namespace) -> SimpleNamespace:
+def resolve(flat: argparse.Namespace) -> SFTRunArguments:
     """The settings as OpenRLHF wants them. Raises UserError for values that cannot work."""
     flags = dict(vars(flat))
     ours = {name: flags.pop(name) for name in list(flags) if name.startswith("math.")}

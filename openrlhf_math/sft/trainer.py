@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -18,6 +17,7 @@ from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.modeling.packed_actor import PADDED, PackedActor
 from openrlhf_math.runs.records import append_jsonl, forget_after, keep_until
 from openrlhf_math.sft.launch import Progress, Silent
+from openrlhf_math.sft.settings import SFTRunArguments
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -61,7 +61,7 @@ class Rows(Protocol):
 class Strategy(Protocol):
     """OpenRLHF's, of which the settings are read."""
 
-    args: SimpleNamespace
+    args: SFTRunArguments
 
 
 class TraceDataset(SFTDataset):
@@ -134,7 +134,7 @@ class RecordingTrainer(SFTTrainer):
         self.steps = self.micro_batches * self.epochs // self.strategy.accumulated_gradient
 
     def fit(
-        self, args: SimpleNamespace, consumed_samples: int = 0, num_update_steps_per_epoch: int | None = None
+        self, args: SFTRunArguments, consumed_samples: int = 0, num_update_steps_per_epoch: int | None = None
     ) -> None:
         step = self.model.model.global_steps
         self.started_at = time.time()
@@ -150,7 +150,7 @@ class RecordingTrainer(SFTTrainer):
 
     def save_logs_and_checkpoints(
         self,
-        args: SimpleNamespace,
+        args: SFTRunArguments,
         global_step: int,
         step_bar: "tqdm",
         logs_dict: dict[str, float],

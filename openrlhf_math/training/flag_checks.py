@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from types import SimpleNamespace
 from typing import Any
 
+from openrlhf_math.arguments import RLArguments, SFTArguments
 from openrlhf_math.data.chat_date import FLAG as DATE_FLAG
 from openrlhf_math.data.chat_date import add_date_flag
 from openrlhf_math.errors import UserError
@@ -185,7 +185,7 @@ PACKAGES = {"flash_attn": "flash-attn", "ring_flash_attn": "ring-flash-attn"}
 LIGER = "liger_kernel"
 
 
-def check_installed(args: SimpleNamespace) -> None:
+def check_installed(args: SFTArguments | RLArguments) -> None:
     """Raise UserError if a run needs packages that are not installed. args: resolved settings of `grpo` or `sft`."""
     if args.ds.use_liger_kernel and importlib.util.find_spec(LIGER) is None:
         raise UserError(

@@ -6,8 +6,9 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from openrlhf_math.arguments import LoraFlags
 from openrlhf_math.checkpoints.folder import ADAPTER, digest
 from openrlhf_math.errors import UserError, first_line
 from openrlhf_math.patches.remote_code import remote_code_trusted
@@ -85,15 +86,6 @@ def check_flags(flags: dict) -> None:
         if flags.get(name, plain) not in (plain, None):
             flag = CRITIC_FLAG if name == "critic.model_name_or_path" else f"--{name}"
             raise UserError(f"--ds.lora.rank with {flag}: {reason}; leave one of the two out")
-
-
-class LoraFlags(Protocol):
-    """OpenRLHF's `--ds.lora.*`."""
-
-    rank: int
-    alpha: int
-    dropout: float
-    target_modules: list[str] | str
 
 
 def look(model: str, lora: LoraFlags) -> Lora | None:

@@ -5,8 +5,8 @@ As OpenRLHF 0.11.2 counts them: `trainer/sft_trainer.py`, `utils/distributed_sam
 """
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
+from openrlhf_math.arguments import SFTArguments, SFTTrain
 from openrlhf_math.errors import UserError
 
 # Schedules that OpenRLHF can create. Of the others in Transformers, some need settings that it has no flag for, and
@@ -26,7 +26,7 @@ class Steps:
     unused: int
 
 
-def steps_of(rows: int, ranks: int, train: SimpleNamespace) -> Steps:
+def steps_of(rows: int, ranks: int, train: SFTTrain) -> Steps:
     """rows: of a pass. ranks: processes with their own rows. train: the flags of that section.
 
     A pass leaves out what fills no micro-batch in every process, and a run what fills no step at its end.
@@ -50,7 +50,7 @@ def trains_nothing(steps: int, scheduler: str, warm_up: float, prefix: str = "")
     )
 
 
-def print_steps(rows: int, ranks: int, args: SimpleNamespace, what: str) -> None:
+def print_steps(rows: int, ranks: int, args: SFTArguments, what: str) -> None:
     """Print the steps of a fine-tuning and the rows that fill none. what: the rows are called.
 
     Raises UserError if no step would train.

@@ -12,9 +12,11 @@ import torch
 from rollout_without_engines import generator, response
 from trained_batch import settings
 
+from openrlhf_math.cli import main
 from openrlhf_math.errors import UserError
 from openrlhf_math.grpo.reward_parts import Completion, Group, find_part, values_of
 
+TEMPLATE = "{{ messages[0].content }}"
 PARTS = ("--math.rewards", "correct=1,length=-0.5")
 EACH = (*PARTS, "--math.normalise_rewards", "each")
 
@@ -79,6 +81,8 @@ def test_custom_part(own):
         (("--math.rewards", "correct=0"), "is not NAME=WEIGHT"),
         (("--math.rewards", ""), "is not NAME=WEIGHT"),
         (("--math.rewards", "correct=1,correct=2"), "correct is there twice"),
+        (("--math.rewards", "correct=1,length=0.1"), "give it the weight -0.1"),
+        (("--math.rewards", "correct=1,overlong=-1"), "give it the weight 1"),
         (("--math.rewards", "overlong=1"), "give --reward.overlong_buffer_len"),
         (("--math.normalise_rewards", "each"), "is for --math.rewards"),
         ((*PARTS, "--math.format_reward", 0.1), "both say what is paid"),
@@ -96,6 +100,47 @@ def test_invalid_flags(flags, sentence):
     with pytest.raises(UserError) as raised:
         settings(*flags)
     assert sentence in str(raised.value) and "\n" not in str(raised.value)
+
+
+OWN_PARTS = """
+import asyncio, time
+
+def digits(group):
+    assert group.problem and group.limit == 8 and [one.answer for one in group.completions] == [group.gold, None]
+    return [sum(letter.isdigit() for letter in one.text) for one in group.completions]
+
+def short(group):
+    return [1.0]
+
+def missing(group):
+    return [len(one.answer) for one in group.completions]
+
+async def slow(group):
+    await asyncio.sleep(60)
+
+def hung(group):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "dry"), [(name, "--dry-run") for name in ("digits", "short", "missing", "slow", "hung")] + [("short", "")]
+)
+def test_custom_part_is_tried_before_the_run(name, dry, tmp_path, monkeypatch, model_folder, problem_file, capsys):
+    """A part that fails ends the command before Ray starts; `digits` passes."""
+    module = types.ModuleType("tried_parts")
+    exec(OWN_PARTS, module.__dict__)
+    monkeypatch.setitem(sys.modules, "tried_parts", module)
+    monkeypatch.setattr("openrlhf_math.grpo.reward_parts.TRY_SECONDS", 0.2)
+    command = ["grpo", "--model", str(model_folder), "--problems", str(problem_file), "--output", str(tmp_path / "run")]
+    weights = f"correct=1,tried_parts.{name}=0.1"
+    status = main([*command, "--max-tokens", "8", "--math.rewards", weights, *dry.split()])
+    if name == "digits":
+        assert status == 0
+    else:
+        error = capsys.readouterr().err.strip().splitlines()
+        assert status == 2 and f"tried_parts.{name}:" in error[-1]
+        assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_penalty_is_applied_once():

@@ -5,12 +5,12 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 from openrlhf_math.checkpoints.folder import GIB, age, check_same, settle
 from openrlhf_math.data.problems import Problem
 from openrlhf_math.errors import UserError
 from openrlhf_math.former_names import UNGRADED_FILE
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.metrics import RECORDS
 from openrlhf_math.grpo.settings import as_json, trained_parameters
 from openrlhf_math.runs import records
@@ -46,7 +46,7 @@ def is_free(name: str) -> bool:
     return name in FREE or name.split(".")[0] in FREE_SECTIONS
 
 
-def training_sets(args: SimpleNamespace) -> list[str]:
+def training_sets(args: GRPOArguments) -> list[str]:
     return [spec.strip() for spec in args.data.prompt_dataset.split(",")]
 
 
@@ -60,7 +60,7 @@ def identity(sets: dict[str, list[Problem]], labels: dict[str, dict[int, dict[st
     return {"rows": sum(map(len, sets.values())), "sha256": digest.hexdigest()}
 
 
-def take_up(args: SimpleNamespace, problems: dict) -> None:
+def take_up(args: GRPOArguments, problems: dict) -> None:
     """With `--ckpt.load_enable`: check that the run is the one that began, settle on a checkpoint, and forget what was
     recorded after it. Without a checkpoint the run starts from the beginning. problems:
     `identity` of the training sets.
@@ -92,7 +92,7 @@ def take_up(args: SimpleNamespace, problems: dict) -> None:
         args.math = replace(args.math, started_at=args.math.started_at - before)
 
 
-def check_room(args: SimpleNamespace) -> None:
+def check_room(args: GRPOArguments) -> None:
     """Raise UserError unless the checkpoints to come have room, where the model's size is known."""
     folder = Path(args.ckpt.path)
     if args.ckpt.save_steps == -1 or args.ckpt.disable_ds:
@@ -108,6 +108,6 @@ def check_room(args: SimpleNamespace) -> None:
         )
 
 
-def checkpoint_bytes(args: SimpleNamespace) -> int:
+def checkpoint_bytes(args: GRPOArguments) -> int:
     """Of one checkpoint: bf16 weights, fp32 weights and two Adam moments of what is trained. 0 if that is unknown."""
     return (2 + 4 + 8) * trained_parameters(args)

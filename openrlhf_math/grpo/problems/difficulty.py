@@ -3,27 +3,27 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from openrlhf_math.data.columns import MISSING, look, number_of
 from openrlhf_math.data.problems import Problem, read_rows
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.problems.completion_limit import value_at
 
 NUMBER_AT_THE_END = re.compile(r"-?\d+(?:\.\d+)?$")  # MATH writes "Level 3"
 
 
-def read_labels(args: SimpleNamespace, sets: dict[str, list[Problem]]) -> dict[str, dict[int, dict[str, float]]]:
+def read_labels(args: GRPOArguments, sets: dict[str, list[Problem]]) -> dict[str, dict[int, dict[str, float]]]:
     """`difficulty` and `pass_rate` of the training problems by set and row, where the run has columns for them.
 
     Raises UserError for a missing column, for a row whose value is not a number (a pass rate: from 0 to 1), and for a
     first stage with fewer problems than a batch.
     """
     settings = args.math.curriculum
-    columns = {"difficulty": settings.difficulty_key, "pass_rate": settings.pass_rate_key}
-    columns = {name: column for name, column in columns.items() if column}
+    keys = {"difficulty": settings.difficulty_key, "pass_rate": settings.pass_rate_key}
+    columns = {name: column for name, column in keys.items() if column}
     labels: dict[str, dict[int, dict[str, float]]] = {}
     if not columns:
         return labels
@@ -64,7 +64,7 @@ def as_number(value: object) -> float | None:
     return float(value)
 
 
-def _check_first_stage(args: SimpleNamespace, labels: dict[str, dict[int, dict[str, float]]]) -> None:
+def _check_first_stage(args: GRPOArguments, labels: dict[str, dict[int, dict[str, float]]]) -> None:
     stages = args.math.curriculum.stages
     if not stages:
         return
@@ -81,7 +81,7 @@ def _check_first_stage(args: SimpleNamespace, labels: dict[str, dict[int, dict[s
         )
 
 
-def of_run(args: SimpleNamespace, problems: int) -> tuple[np.ndarray, np.ndarray]:
+def of_run(args: GRPOArguments, problems: int) -> tuple[np.ndarray, np.ndarray]:
     """Difficulty and base pass rate of the run's problems in OpenRLHF's order, float64 [problems], NaN where unknown.
 
     problems: how many there are. Raises ValueError if the run's prompts are others.
@@ -91,7 +91,7 @@ def of_run(args: SimpleNamespace, problems: int) -> tuple[np.ndarray, np.ndarray
     return difficulty, base
 
 
-def rows_of_run(args: SimpleNamespace, problems: int) -> list[dict]:
+def rows_of_run(args: GRPOArguments, problems: int) -> list[dict]:
     """The rows of the run's prompts in OpenRLHF's order. Raises ValueError if there are not as many as `problems`."""
     rows: list[dict] = []
     for path in args.data.prompt_dataset.split(","):

@@ -6,7 +6,6 @@ solves a problem, from the rollouts of this run.
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch.utils.data import Sampler
 
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.curriculum import Known, drawn_order, find_curriculum, weights_of
 from openrlhf_math.grpo.curriculum_settings import UNIFORM, CurriculumSettings
 from openrlhf_math.grpo.metrics import Strata, group_metrics
@@ -149,7 +149,7 @@ Outcomes = dict[int, tuple[int, int]]  # problem -> correct completions, all com
 class ProblemOrder:
     """The problems of a run, in OpenRLHF's order, with what their rollouts came to."""
 
-    def __init__(self, args: SimpleNamespace, prompts: list[str]) -> None:
+    def __init__(self, args: GRPOArguments, prompts: list[str]) -> None:
         """prompts: as the engine sees them. Raises ValueError if the run's files hold others."""
         self.name = args.math.curriculum.name
         self.sampler = CurriculumSampler(args.math.curriculum, *of_run(args, len(prompts)), args.train.seed)

@@ -15,7 +15,9 @@ from openrlhf.trainer.ppo_utils.length_penalty import apply_length_penalties
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.utils.logging_utils import init_logger
 
+from openrlhf_math.arguments import with_values
 from openrlhf_math.grpo.advantages import Estimator, Rewards, all_equal, find_estimator
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.runs.rollouts import PART
 
 logger = init_logger(__name__)
@@ -28,15 +30,14 @@ class FilteringGenerator(SamplesGenerator):
     DAPO's dynamic sampling, https://arxiv.org/abs/2503.14476, section 3.2.
     """
 
-    args: SimpleNamespace  # of the run
+    args: GRPOArguments  # of the run
     _filters = False  # the batch that is being generated
     _group: list[Experience]  # that came of a group so far
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         bounds = self.args.algo.dynamic_filtering_range or (-math.inf, math.inf)
-        algo = SimpleNamespace(**{**vars(self.args.algo), "dynamic_filtering_range": bounds})
-        self.args = SimpleNamespace(**{**vars(self.args), "algo": algo})
+        self.args = with_values(self.args, {"algo.dynamic_filtering_range": bounds})
 
     def _generate_vllm(self, *args: Any, dynamic_filtering: bool, **kwargs: Any) -> tuple:
         self._filters, self._group = dynamic_filtering, []
@@ -64,7 +65,7 @@ class FilteringGenerator(SamplesGenerator):
                 each.scores = each.rewards.clone()
 
 
-def shaped_rewards(experiences: list[Experience], args: SimpleNamespace) -> list[Float32[torch.Tensor, " _"]]:
+def shaped_rewards(experiences: list[Experience], args: GRPOArguments) -> list[Float32[torch.Tensor, " _"]]:
     """Rewards after OpenRLHF's length penalties, clipped to `--reward.clip_range`: one a completion.
 
     The penalties stay in `experience.rewards`, which becomes float32; the clip is in the returned copies alone.
@@ -94,13 +95,14 @@ def by_batch_spread(advantages: Rewards) -> Rewards:
     return torch.where(advantages == 0, 0.0, advantages / advantages.std())
 
 
-def part_rewards(experience: Experience, args: SimpleNamespace) -> list[Float32[torch.Tensor, " batch"]]:
+def part_rewards(experience: Experience, args: GRPOArguments) -> list[Float32[torch.Tensor, " batch"]]:
     """Of each part of the reward, without its weight, clipped to `--reward.clip_range`."""
     low, high = args.reward.clip_range or (-math.inf, math.inf)
-    return [experience.info[PART + name].float().clamp(low, high) for name, _ in args.math.reward_parts.weights]
+    weights = args.math.reward_parts.weights if args.math.reward_parts else ()
+    return [experience.info[PART + name].float().clamp(low, high) for name, _ in weights]
 
 
-def teaches_by_reward(group: list[Experience], args: SimpleNamespace) -> bool:
+def teaches_by_reward(group: list[Experience], args: GRPOArguments) -> bool:
     """Whether some advantage of a group, one completion an experience, will not be 0.
 
     An estimator of ours is asked about this group alone. For one of OpenRLHF's, whose baseline may be that of the whole

@@ -5,7 +5,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from torch import Tensor
 
 from openrlhf_math.data.prompts import Tokenizer
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.inputs import PROBLEM
 from openrlhf_math.runs.rollouts import (
     COLUMNS,
@@ -56,7 +56,7 @@ class Graded:
 class KeptRollouts:
     """tokenizer: writes the text of completions of an agent that gives none. args: of the run, with its prompts."""
 
-    def __init__(self, args: SimpleNamespace, tokenizer: Tokenizer) -> None:
+    def __init__(self, args: GRPOArguments, tokenizer: Tokenizer) -> None:
         self.keeping: Keeping = args.math.keep_rollouts
         self.run_dir: Path = args.math.run_dir
         self.seed, self.tokenizer = args.train.seed, tokenizer
@@ -158,7 +158,7 @@ def _ranges(taken: Bool[np.ndarray, " tokens"]) -> list[list[int]]:
     return edges.reshape(-1, 2).tolist()
 
 
-def _problems(args: SimpleNamespace, paths: str) -> dict[str, tuple[int, str, str]]:
+def _problems(args: GRPOArguments, paths: str) -> dict[str, tuple[int, str, str]]:
     """By prompt: the number of the problem, its text, and where it is from. paths: files of `inputs.write_prompts`."""
     found: dict[str, tuple[int, str, str]] = {}
     number = 0

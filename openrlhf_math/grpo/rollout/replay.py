@@ -6,10 +6,10 @@ computed again. The first step of a run, replayed with the model and the flags i
 
 from collections.abc import Collection
 from pathlib import Path
-from types import SimpleNamespace
 
 from openrlhf_math.data.prompts import prompt_ids
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.problems.majority import SHARE, VOTES
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, load_tokenizer
 from openrlhf_math.runs.rollouts import MAJORITY, PART, files_at, read_step
@@ -17,12 +17,12 @@ from openrlhf_math.runs.rollouts import MAJORITY, PART, files_at, read_step
 FLAG, MODEL_FLAG = "--math.replay", "--actor.model_name_or_path"
 
 
-def replay_files(args: SimpleNamespace) -> list[Path]:
+def replay_files(args: GRPOArguments) -> list[Path]:
     """The files of the run's steps in order, checked against its settings.
 
     Raises UserError for a file of other groups, another tokenizer, a longer context, or without a part of the reward.
     """
-    files = files_at(FLAG, Path(args.math.replay))
+    files = files_at(FLAG, Path(args.math.replay or ""))
     tokenizer = load_tokenizer(MODEL_FLAG, args.actor.model_name_or_path, False, NO_TEMPLATE)
     for path in files.values():
         rows = read_step(path)
@@ -51,7 +51,7 @@ def check_problems(files: Collection[Path], prompts: Collection[str]) -> None:
                 )
 
 
-def _check(rows: list[dict], path: Path, args: SimpleNamespace) -> None:
+def _check(rows: list[dict], path: Path, args: GRPOArguments) -> None:
     batch, size = args.rollout.batch_size, args.rollout.n_samples_per_prompt
     groups = [row["group"] for row in rows]
     kept = sorted(set(groups))
@@ -68,7 +68,7 @@ def _check(rows: list[dict], path: Path, args: SimpleNamespace) -> None:
             raise UserError(f"{FLAG} {path} has no {PART}{name}, which --math.rewards names; leave that out")
 
 
-def response_of(row: dict, args: SimpleNamespace) -> dict:
+def response_of(row: dict, args: GRPOArguments) -> dict:
     """A row as an executor gives a rollout."""
     start = len(row["prompt_tokens"])
     parts = {name: value for name, value in row.items() if name.startswith(PART)}

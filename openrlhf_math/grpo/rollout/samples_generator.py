@@ -7,7 +7,6 @@ prompts that cannot fill one are not generated for, and counted.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from openrlhf.trainer.ppo_utils import samples_generator
@@ -15,8 +14,10 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from torch.utils.data import DataLoader
 
+from openrlhf_math.arguments import with_values
 from openrlhf_math.colocation.phases import Phases
 from openrlhf_math.colocation.strategy import MathStrategy
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.faults.engine_recovery import EngineRecovery, RecoveringGenerator
 from openrlhf_math.grpo.faults.watchdog import Watchdog
 from openrlhf_math.grpo.metrics import Display
@@ -288,7 +289,6 @@ def is_correct(response: dict, correct_reward: float) -> bool:
     return float(response.get("reward") or 0.0) >= correct_reward if accuracy is None else accuracy > 0
 
 
-def left_to_phases(args: SimpleNamespace, *sections: str) -> SimpleNamespace:
+def left_to_phases(args: GRPOArguments, *sections: str) -> GRPOArguments:
     """The settings without `enable_sleep` in these sections, so that upstream moves nothing: the phases do."""
-    awake = {name: SimpleNamespace(**{**vars(getattr(args, name)), "enable_sleep": False}) for name in sections}
-    return SimpleNamespace(**{**vars(args), **awake})
+    return with_values(args, {f"{section}.enable_sleep": False for section in sections})

@@ -8,11 +8,12 @@ Distillation, https://thinkingmachines.ai/blog/on-policy-distillation/.
 
 import os
 from dataclasses import dataclass
-from types import SimpleNamespace
+from typing import TypeGuard
 
 from openrlhf_math.data.prompts import Tokenizer
 from openrlhf_math.endpoint.settings import EndpointFlags, EndpointSettings, endpoint_settings
 from openrlhf_math.errors import UserError
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.modeling.model_folder import check_model, check_weights, count_parameters, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_positions, checked_family, read_config
 
@@ -129,16 +130,16 @@ def _check_others(flags: dict) -> None:
         )
 
 
-def needs_reference(args: SimpleNamespace) -> bool:
+def needs_reference(args: GRPOArguments) -> bool:
     """Whether a run has a model in OpenRLHF's place of the reference model: that for a KL, or a teacher."""
     return args.algo.kl.init_coef > 0 or is_loaded(args.math.teacher)
 
 
-def is_loaded(teacher: Teacher | None) -> bool:
+def is_loaded(teacher: Teacher | None) -> TypeGuard[Teacher]:
     return teacher is not None and not teacher.url
 
 
-def checked_teacher(args: SimpleNamespace, ask_hub: bool = False) -> Teacher | None:
+def checked_teacher(args: GRPOArguments, ask_hub: bool = False) -> Teacher | None:
     """The teacher, with the name that a server has for it.
 
     ask_hub: whether hub names and servers are looked up, too; directories always are. Raises UserError unless it is a
@@ -153,7 +154,7 @@ def checked_teacher(args: SimpleNamespace, ask_hub: bool = False) -> Teacher | N
         from openrlhf_math.grpo.rollout.teacher_endpoint import served
 
         return served(teacher, load_tokenizer("--actor.model_name_or_path", student, False, ""), args.data.max_len)
-    model, max_len = args.math.teacher.model, args.data.max_len
+    model, max_len = teacher.model, args.data.max_len
     check_model(FLAG, model)
     check_language_model(FLAG, model, ask_hub)
     check_positions(FLAG, model, f"--data.max_len {max_len}", max_len, ask_hub)

@@ -1,6 +1,5 @@
 """The loss of an optimizer step: a policy loss by its name, its correction of rollouts, and its other terms."""
 
-from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import torch
@@ -8,6 +7,7 @@ from jaxtyping import Int64, Shaped
 from openrlhf.models import PolicyLoss, aggregate_loss
 from torch import nn
 
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.losses import FLAG, LossFunction, LossInputs, PerToken, Scalar, find_policy_loss
 from openrlhf_math.grpo.objective import CONSTANT_LENGTH
 from openrlhf_math.grpo.update.rollout_correction import OFF
@@ -112,7 +112,7 @@ def never_zero(batch_info: dict) -> dict:
     return batch_info | denominators
 
 
-def policy_loss(args: SimpleNamespace, **arguments: Any) -> PolicyLoss:
+def policy_loss(args: GRPOArguments, **arguments: Any) -> PolicyLoss:
     """The loss of a run's settings. arguments: what OpenRLHF gives its `PolicyLoss`."""
     name, corrects = args.actor.policy_loss_type, args.math.objective.rollout_correction != OFF
     if name == "gspo" and corrects:

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,7 @@ from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_ba
 from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer
 from torch import distributed as dist
 
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.settings import data_parallel_ranks, only_advantages_teach
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _reduced(value: float, operation: dist.ReduceOp.RedOpType, process_group: di
     return tensor.item()
 
 
-def balance_groups(experiences: list[Experience], args: SimpleNamespace, seed: int) -> list[Experience]:
+def balance_groups(experiences: list[Experience], args: GRPOArguments, seed: int) -> list[Experience]:
     """One experience for each training process: the completions of its optimizer steps, one step after another.
 
     Takes the place of OpenRLHF's `balance_experiences`, which sorts completions by length: the longest would be trained
@@ -199,7 +199,7 @@ def _dealt(groups: list[Group], ranks: int, tokens: Callable[[Group], int]) -> l
     return members
 
 
-def _tokens_trained(items: list[Experience], args: SimpleNamespace, group: Group) -> int:
+def _tokens_trained(items: list[Experience], args: GRPOArguments, group: Group) -> int:
     """Tokens that a group takes through the model."""
     if not args.math.shared_prefix:
         return sum(int(items[number].total_length) for number in group)

@@ -2,7 +2,6 @@
 
 import math
 from functools import cached_property, partial
-from types import SimpleNamespace
 from typing import Any
 
 import ray
@@ -19,6 +18,7 @@ from openrlhf_math.colocation import layout
 from openrlhf_math.colocation.layout import training_threads
 from openrlhf_math.colocation.strategy import MathStrategy
 from openrlhf_math.colocation.weight_transfer import WeightTransfer
+from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.faults.watchdog import answer_to_signal
 from openrlhf_math.grpo.rollout.teacher import is_loaded
 from openrlhf_math.grpo.settings import one_step_a_batch, only_advantages_teach
@@ -72,7 +72,7 @@ class MathActorTrainer(ActorPPOTrainer):
         self.gaps, self.weights = GapTally(), WeightTally()
 
     @staticmethod
-    def _replay_buffer_class(args: SimpleNamespace) -> type[NaiveReplayBuffer]:
+    def _replay_buffer_class(args: GRPOArguments) -> type[NaiveReplayBuffer]:
         if not args.math.shared_prefix:
             return NaiveReplayBuffer
         return SkippingReplayBuffer if only_advantages_teach(args) else GroupReplayBuffer
