@@ -131,3 +131,21 @@ def test_grpo_refuses_an_unknown_schedule(model, tmp_path, capsys):
     command = ["grpo", "--model", str(model), "--problems", data, "--output", str(tmp_path / "run"), "--dry-run"]
     assert main([*command, "--actor.lr_scheduler", "nonsense"]) == 2
     assert "--actor.lr_scheduler nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [sft, prm])
+@pytest.mark.parametrize("name", ["me@host", "a,b"])
+def test_directory_whose_rows_openrlhf_would_not_find_is_refused(model, tmp_path, capsys, command, name):
+    (tmp_path / name).mkdir()
+    assert command(model, tmp_path / name, 20) == 2
+    assert "--math.run_dir" in capsys.readouterr().err
+    assert not (tmp_path / name / "run").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_grpo_refuses_such_a_directory(model, tmp_path, capsys, more):
+    data = written(tmp_path / "rows.jsonl", [{"problem": f"{n}+1?", "answer": str(n + 1)} for n in range(40)])
+    run_dir = tmp_path / "me@host"
+    sizes = ("--data.max_len", "160", "--rollout.max_new_tokens", "48", "--rollout.batch_size", "8")
+    assert main(["grpo", "--model", str(model), "--problems", data, "--output", str(run_dir), *sizes, *more]) == 2
+    assert "--math.run_dir" in capsys.readouterr().err and not run_dir.exists()
