@@ -95,15 +95,25 @@ class Strategy(DeepspeedStrategy):
     def backward(self, loss, actor, _optimizer) -> None:
         (loss / self.accumulated_gradient).backward()
 
-    def optimizer_step(self, _optimizer, actor, *_args, **_kwargs) -> None:
+    def optimizer_step(self, _optimizer, actor, scheduler, **_kwargs) -> None:
         self._calls += 1
         if self._calls % self.accumulated_gradient == 0:
             parameters = dict(actor.named_parameters())
             self.gradients.append({name: each.grad.clone() for name, each in parameters.items()})
             actor.zero_grad()
+            scheduler.steps += 1
 
     def get_grad_norm(self, _actor) -> float:
         return 0.0
+
+
+class Scheduler:
+    """The learning rate is the number of steps before."""
+
+    steps = 0
+
+    def get_last_lr(self) -> list[float]:
+        return [float(self.steps)]
 
 
 def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigram_table()), batches=1):
@@ -121,7 +131,7 @@ def train(completions, args, ranks, monkeypatch, actor=lambda: BigramActor(bigra
 
     def work(rank: int):
         strategy = Strategy(args, ranks.count)
-        scheduler = SimpleNamespace(get_last_lr=lambda: [0.0])
+        scheduler = Scheduler()
         trainer = MathActorTrainer(
             strategy, actors[rank], None, None, scheduler, micro_train_batch_size=args.train.micro_batch_size,
             dataloader_pin_memory=False,

@@ -82,9 +82,13 @@ def read_run(run: Path) -> dict[str, list[Result]]:
     """Results by benchmark, in order of the problems. Raises UserError if `run` is not what `eval` leaves."""
     try:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        folders = {name: run / name for name in summary.get("benchmarks", {})}
-        folders = folders or {summary.get("benchmark") or "problems": run}
-        return {name: _read_results(folder / "completions.jsonl") for name, folder in folders.items()}
+        benchmarks = summary.get("benchmarks") or {summary.get("benchmark") or "problems": summary}
+        results = {}
+        for name, figures in benchmarks.items():
+            path = (run / name if summary.get("benchmarks") else run) / "completions.jsonl"
+            results[name] = _read_results(path)
+            _check_all_there(results[name], figures.get("problems"), run, path)
+        return results
     except OSError as error:
         raise UserError(
             f"--compare {run}: {error.filename} cannot be read ({error.strerror}); give a directory that "
@@ -109,6 +113,18 @@ def _read_results(path: Path) -> list[Result]:
         Result(*problems[number], accuracy=float(np.mean(correct[number])), tokens=_mean(tokens[number]))
         for number in sorted(problems)
     ]
+
+
+def _check_all_there(results: Sequence[Result], problems: int | None, run: Path, path: Path) -> None:
+    """Raise UserError if the completions are of fewer problems than the figures, as of a file that was cut.
+
+    problems: None where the summary does not have their number.
+    """
+    if not results or problems not in (None, len(results)):
+        raise UserError(
+            f"--compare {run}: {path} has completions of {len(results)} problems, and its summary.json counts "
+            f"{problems}; restore the file, or leave out problems without completions and evaluate again"
+        )
 
 
 def _mean(values: list[int | None]) -> float | None:

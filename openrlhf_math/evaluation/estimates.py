@@ -51,9 +51,13 @@ def bootstrap_intervals(scores: np.ndarray, seed: int = 0) -> np.ndarray:
 def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> list:
     """As `bootstrap_intervals`, of sum(numerator) / sum(denominator), such as tokens and correct answers, [problems].
 
-    A bound is None where so many resamples have a denominator of 0 that it is infinite.
+    A bound is None where so many resamples have a denominator of 0 that it is infinite. Resamples in which both are 0,
+    of problems without completions alone, are left out.
     """
     means = _resampled_means(np.stack([numerator, denominator], axis=1).astype(float), seed)
+    means = means[means.any(axis=1)]
+    if not len(means):
+        return [None, None]
     with np.errstate(divide="ignore"):
         ratios = means[:, 0] / means[:, 1]
     # No interpolation: between a number and infinity there is nothing.

@@ -106,6 +106,7 @@ def rules_of(tallies: Sequence[Tally], aggregation: Aggregation) -> dict[str, En
 def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES) -> dict:
     """All figures, as plain data. Intervals are 95%, bootstrap over problems, the same resamples for all.
 
+    samples, fewest_samples   completions of the problem with the most, and of that with the fewest
     pass_at_1            mean over problems of the share of correct completions; ci95 is its interval
     over_samples         sd and standard_error of the accuracy of one sample a problem, see
                          `estimates.spread_over_samples`; None without the same number, two or more, for all
@@ -133,14 +134,13 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
         "pass_at_1": solved,
         **{("pass_at_k", k): column for k, column in zip(ks, passes(judged, ks).T, strict=True)},
         **{(name, k): by_rule[:, rule, at] for rule, name in enumerate(rules) for at, k in enumerate(ks)},
-        "format_rate": _shares([tally.well_formed for tally in tallies]),
     }
-    tokens = _known([one.tokens for one in judged])
-    truncated = _known([tally.truncated for tally in tallies])
-    if tokens:
-        columns["completion_tokens"] = _shares(tokens)
-    if truncated:
-        columns["truncation_rate"] = _shares(truncated)
+    tokens = _known([one.tokens for one in judged], counts)
+    by_completion = {
+        "completion_tokens": tokens,
+        "truncation_rate": _known([tally.truncated for tally in tallies], counts),
+        "format_rate": _known([tally.well_formed for tally in tallies], counts),
+    }
     intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1), seed).tolist()
     interval = dict(zip(columns, intervals, strict=True))
 
@@ -152,6 +152,7 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
     summary = {
         "problems": len(tallies),
         "samples": max(counts),
+        "fewest_samples": min(counts),
         "pass_at_1": pass_at_1(solved[:, None]),
         "ci95": interval["pass_at_1"],
         "over_samples": _over_samples([one.correct for one in judged]),
@@ -159,19 +160,12 @@ def figures(tallies: Sequence[Tally], seed: int, rules: dict[str, Entry] = RULES
         **{name: by_k(name) for name in rules},
         **_unscored(judged, rules),
         **_costs(tokens, [one.correct for one in judged], seed),
-        **{
-            name: float(_flat(values).mean()) if values else None
-            for name, values in (
-                ("truncation_rate", truncated),
-                ("format_rate", [tally.well_formed for tally in tallies]),
-            )
-        },
+        **{name: float(_flat(values).mean()) if values else None for name, values in by_completion.items()},
+        **{f"{name}_ci95": _interval_of_mean(values, seed) for name, values in by_completion.items()},
         "ungraded": sum(one.ungraded for one in judged),
         "unanswered": sum(one.unanswered for one in judged),
         "kept_apart": sum(one.apart for one in judged),
     }
-    for name in ("completion_tokens", "truncation_rate", "format_rate"):
-        summary[f"{name}_ci95"] = interval.get(name)
     often_cut = (summary["truncation_rate"] or 0) > MOST_TRUNCATED
     summary["warnings"] = ["truncated"] if often_cut else []
     return summary | {"by": {label: _by(tallies, label, seed) for label in _labels(tallies)}}
@@ -194,10 +188,9 @@ def _unscored(judged: Sequence[Judged], rules: dict[str, Entry]) -> dict[str, in
 
 def _costs(tokens: list | None, correct: list[list[bool]], seed: int) -> dict:
     if not tokens:
-        return {"completion_tokens": None, "tokens_per_correct": None, "tokens_per_correct_ci95": None}
+        return {"tokens_per_correct": None, "tokens_per_correct_ci95": None}
     spent, right = np.array(list(map(sum, tokens))), np.array(list(map(sum, correct)))
     return {
-        "completion_tokens": float(_flat(tokens).mean()),
         "tokens_per_correct": tokens_per_correct(spent, right),
         "tokens_per_correct_ci95": bootstrap_ratio(spent, right, seed),
     }
@@ -211,8 +204,9 @@ def _by(tallies: Sequence[Tally], label: str, seed: int) -> dict[str, dict]:
 
 
 def _of_group(tallies: Sequence[Tally], seed: int) -> dict:
-    solved = _shares([tally.judged.correct for tally in tallies])
-    tokens = _known([tally.judged.tokens for tally in tallies])
+    judged = [tally.judged for tally in tallies]
+    solved = _shares([one.correct for one in judged])
+    tokens = _known([one.tokens for one in judged], [len(one.answer_clusters) for one in judged])
     return {
         "problems": len(tallies),
         "pass_at_1": float(solved.mean()),
@@ -239,9 +233,17 @@ def _natural(name: str) -> tuple:
         return 1 + (name == NOT_GIVEN), 0.0, name
 
 
-def _known(values: list[list | None]) -> list[list] | None:
-    known = [one for one in values if one is not None]
-    return known if len(known) == len(values) and any(known) else None
+def _known(values: list[list | None], counts: list[int]) -> list[list] | None:
+    """The values of every completion, by problem; None where one is not known. counts: completions of each problem."""
+    known = [one or [] for one in values]
+    return known if [len(one) for one in known] == counts and any(known) else None
+
+
+def _interval_of_mean(values: list[list] | None, seed: int) -> list | None:
+    """95% interval of the mean over completions: problems are resampled, each with all its completions."""
+    if not values:
+        return None
+    return bootstrap_ratio(np.array([sum(one) for one in values]), np.array(list(map(len, values))), seed)
 
 
 def _shares(values: list[list]) -> np.ndarray:

@@ -25,7 +25,8 @@ def show(summary: dict[str, dict], output: Path) -> None:
 
 def _figures(name: str, summary: dict) -> Table:
     left_out = f" ({summary['left_out']} rows left out)" if summary.get("left_out") else ""
-    samples = f"{summary['samples']} sample{'s' * (summary['samples'] > 1)} each"
+    fewest, most = summary["fewest_samples"], summary["samples"]
+    samples = f"{most} sample{'s' * (most > 1)} each" if fewest == most else f"{fewest} to {most} samples each"
     title = f"{name}: {summary['problems']} problems{left_out}, {samples}"
     table = Table(title=Text(title), show_header=False)
     table.add_row("pass@1", _share(summary["pass_at_1"], summary["ci95"]))

@@ -22,9 +22,11 @@ from openrlhf_math.grpo.arguments import GRPOArguments
 from openrlhf_math.grpo.problems.majority import is_missing
 from openrlhf_math.grpo.reward_parts import try_parts
 from openrlhf_math.grpo.rollout.tool_turns import tools_of
+from openrlhf_math.grpo.settings import steps_a_batch
 from openrlhf_math.modeling.model_folder import NO_TEMPLATE, check_model, load_tokenizer
 from openrlhf_math.modeling.model_kind import check_language_model, check_tokens, weight_names
 from openrlhf_math.training.flag_checks import TEMPLATE_FLAG, check_frozen_steps
+from openrlhf_math.training.schedule import trains_nothing
 
 # Column of the run's prompts with the problem as its set gives it; no set's own column has a name like this.
 PROBLEM = "math.problem"
@@ -81,6 +83,9 @@ def load_problem_sets(args: GRPOArguments) -> dict[str, list[Problem]]:
         raise UserError(f"{few} than one batch (--rollout.batch_size {batch_size}); lower that or {more}")
     batches = count_prompts(args, sets) // args.rollout.batch_size * args.train.num_episodes
     check_frozen_steps(args.critic.freezing_steps, batches)
+    steps = batches * steps_a_batch(args)
+    if why := trains_nothing(steps, args.actor.lr_scheduler, args.actor.lr_warmup_ratio, "actor."):
+        print(f"note: {why}")
     _check_best_metric(args, sets)
     return sets
 

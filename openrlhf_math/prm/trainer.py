@@ -23,8 +23,7 @@ from openrlhf_math.prm.forms import Form
 from openrlhf_math.prm.measures import step_measures
 from openrlhf_math.prm.model import read_at
 from openrlhf_math.rerank.steps import Encoded
-from openrlhf_math.runs.records import append_jsonl
-from openrlhf_math.sft.trainer import RecordingTrainer
+from openrlhf_math.sft.trainer import RecordingTrainer, counted_once
 
 Tensor = torch.Tensor
 SPREAD = 2.0  # of the log-odds at the tokens of a probe, as their standard deviation
@@ -204,12 +203,12 @@ class StepTrainer(RecordingTrainer):
     """Its loss is upstream's: minus the log-likelihoods that `StepJudge` gives, a mean over the steps of a batch."""
 
     def evaluate(self, eval_dataloader: DataLoader, steps: int = 0) -> None:
-        """`StepMeasures` of the evaluation set, to eval.jsonl and TensorBoard."""
+        """`StepMeasures` of the evaluation set."""
         self.model.eval()
         device = next(self.model.parameters()).device
         found: list[tuple[float, float]] = []  # probability and label of a step
         with torch.no_grad():
-            for batch in eval_dataloader:
+            for batch in counted_once(eval_dataloader):
                 inputs, labels, mask = (part.to(device).squeeze(1) for part in batch)
                 reads = mask[:, :-1].bool()
                 probabilities = self.model.judge(inputs, labels)[reads][:, 1].exp()
@@ -219,7 +218,4 @@ class StepTrainer(RecordingTrainer):
         distributed.all_gather_object(everyones, found)
         if self.strategy.is_rank_0():
             measures = asdict(step_measures(*zip(*sum(everyones, []), strict=True)))
-            append_jsonl(self.evaluations, {"step": steps} | measures)
-            if self._tensorboard:
-                for name in ("loss", "accuracy", "auc"):
-                    self._tensorboard.add_scalar(f"eval/{name}", measures[name], steps)
+            self.record_evaluation({"step": steps} | measures, ("loss", "accuracy", "auc"))

@@ -20,6 +20,7 @@ from openrlhf_math.prm.training_settings import PRMArguments
 from openrlhf_math.runs.process import claim_run_dir
 from openrlhf_math.sft.inputs import MODEL_FLAG, check_same, settings_of
 from openrlhf_math.sft.settings import is_first, processes
+from openrlhf_math.training.schedule import print_steps
 
 FORM = ("math.scorer", "math.separator")  # settings on which the weights depend
 FILES = {"train": "data", "eval": "eval"}  # our names of the parts, and the sections of their flags
@@ -135,6 +136,7 @@ def _check_amount(args: PRMArguments, rows: Rows) -> None:
     if len(kinds) < 2:
         only = "right" if kinds == {True} else "wrong"
         raise UserError(f"--data.dataset {args.data.dataset}: all its steps are {only}, so there is nothing to learn")
+    print_steps(count, processes(), args, "solutions")
 
 
 def _identity(rows: Rows) -> dict:

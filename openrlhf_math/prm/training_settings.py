@@ -15,8 +15,8 @@ DEFAULTS = {"data.input_template": None}
 # Of prompts and completions, of other kinds of models and of layouts that a token head has not been made for.
 WITHOUT_MEANING = (
     "data.multiturn", "data.apply_chat_template", "data.input_template", "data.tokenizer_chat_template",
-    "data.input_key", "data.output_key", "data.disable_fast_tokenizer", "model.pretrain_mode_enable",
-    "model.aux_loss_coef", "ds.packing_samples", "ds.use_liger_kernel",
+    "data.input_key", "data.output_key", "data.dataset_probs", "data.disable_fast_tokenizer",
+    "model.pretrain_mode_enable", "model.aux_loss_coef", "ds.packing_samples", "ds.use_liger_kernel",
     "ds.ring_attn_size", "ds.ring_attn_head_stride", "ds.tensor_parallel_size", "ds.load_in_4bit", "ds.lora.rank",
     "ds.lora.alpha", "ds.lora.dropout", "ds.lora.target_modules",
 )  # fmt: skip

@@ -127,6 +127,11 @@ def claim_run_dir(args: TrainingArguments) -> None:
         for path in (Path(folder), *Path(folder).parents):
             if path.exists() and not path.is_dir():
                 raise UserError(f"{flag} {folder}: {path} is not a directory; choose another")
+    if sign := next((sign for sign in ",@" if sign in str(run_dir)), ""):
+        raise UserError(
+            f"--math.run_dir {run_dir}: OpenRLHF reads the run's rows from it, and takes '{sign}' for the end of their "
+            "path; choose a directory without it"
+        )
     check_alone("--math.run_dir", run_dir)
     if (run_dir / "config.json").exists() and not args.ckpt.load_enable:
         raise UserError(

@@ -29,9 +29,10 @@ from openrlhf_math.sft.rows import (
     read_set,
     read_sources,
 )
-from openrlhf_math.sft.settings import SFTRunArguments, is_first, processes
+from openrlhf_math.sft.settings import SFTRunArguments, data_parallel_ranks, is_first, processes
 from openrlhf_math.training.flag_checks import check_installed
 from openrlhf_math.training.lora import check_base
+from openrlhf_math.training.schedule import print_steps
 
 # May differ from what the run began with when it is resumed: nothing the weights depend on.
 FREE_SECTIONS = ("ckpt", "logger", "eval", "local_rank", "math")
@@ -216,6 +217,8 @@ def _check_amount(args: SFTRunArguments, parts: list[SetRows]) -> None:
             f"--data.dataset {args.data.dataset} has {rows} rows, fewer than one batch "
             f"(--train.batch_size {args.train.batch_size}){why}; lower the batch size or {more}"
         )
+    if not args.data.dataset_probs:  # or some are drawn several times
+        print_steps(rows, data_parallel_ranks(args.ds.ring_attn_size, args.ds.tensor_parallel_size), args, "rows")
 
 
 def _write(path: Path, traces: list[Trace]) -> None:

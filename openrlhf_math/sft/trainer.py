@@ -1,6 +1,7 @@
 """OpenRLHF's SFT trainer, model and dataset: rows without padding, records that survive a kill."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float32, Int64
 from openrlhf.datasets import SFTDataset
 from openrlhf.trainer.sft_trainer import SFTTrainer
+from openrlhf.utils.distributed_sampler import DistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -97,6 +99,26 @@ class TraceDataset(SFTDataset):
         return input_ids, attention_mask, loss_mask
 
 
+def part_of(loader: DataLoader) -> DistributedSampler:
+    """What draws this process's part of a set."""
+    assert isinstance(loader.sampler, DistributedSampler)  # from OpenRLHF's `setup_dataloader`
+    return loader.sampler
+
+
+def counted_once(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The batches of this process's part of an evaluation set, with an empty loss mask at rows that are repeated.
+
+    OpenRLHF's sampler repeats rows until all processes have as many. They go through the model, which is called equally
+    often in each, but count where they are first.
+    """
+    sampler = part_of(loader)
+    left = len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))
+    for inputs, attention_mask, loss_mask in loader:
+        counted = torch.arange(len(loss_mask)) < left
+        left -= len(loss_mask)
+        yield inputs, attention_mask, loss_mask * counted.view(-1, *(1,) * (loss_mask.dim() - 1))
+
+
 class RecordingTrainer(SFTTrainer):
     """A record a step. run_dir: where they go. report: shows each record."""
 
@@ -123,6 +145,7 @@ class RecordingTrainer(SFTTrainer):
                 self.started_at -= records[-1]["seconds"]
             if step and self._tensorboard:
                 forget_after(self._tensorboard, step)
+        self.learning_rate = self.scheduler.get_last_lr()[0]  # of the next step
         super().fit(args, consumed_samples, num_update_steps_per_epoch)
 
     def save_logs_and_checkpoints(
@@ -133,8 +156,10 @@ class RecordingTrainer(SFTTrainer):
         logs_dict: dict[str, float],
         client_states: dict | None = None,
     ) -> None:
-        """OpenRLHF's loss is that of this process's part of the batch; the record has that of the whole batch."""
+        """OpenRLHF's loss is that of this process's part of the batch, and its learning rate that of the next step; the
+        record has those of the whole batch and of this step."""
         logs_dict["loss_mean"] = self.strategy.all_reduce(logs_dict["loss_mean"])
+        logs_dict["lr"], self.learning_rate = self.learning_rate, self.scheduler.get_last_lr()[0]
         done = global_step * self.strategy.accumulated_gradient / self.micro_batches
         record = {
             "step": global_step,
@@ -150,12 +175,12 @@ class RecordingTrainer(SFTTrainer):
         self.report(record, self.steps)
 
     def evaluate(self, eval_dataloader: DataLoader, steps: int = 0) -> None:
-        """The loss on the evaluation set, a mean over its completion tokens, to eval.jsonl and TensorBoard."""
+        """The loss on the evaluation set, a mean over its completion tokens."""
         self.model.eval()
         total = torch.zeros(2, dtype=torch.float64)  # minus the log-probabilities, and the tokens
         device = next(self.model.parameters()).device
         with torch.no_grad():
-            for batch in eval_dataloader:
+            for batch in counted_once(eval_dataloader):
                 inputs, attention_mask, loss_mask = (part.to(device).squeeze(1) for part in batch)
                 log_probs = self.model(
                     inputs,
@@ -166,8 +191,18 @@ class RecordingTrainer(SFTTrainer):
                 mask = loss_mask[:, :-1]
                 total += torch.stack([-(log_probs * mask).sum(), mask.sum()]).double().cpu()
         self.model.train()
-        nll, tokens = self.strategy.all_reduce(total, "sum").tolist()
+        total = self.strategy.all_reduce(total, "sum")
+        total /= self.strategy.world_size / part_of(eval_dataloader).num_replicas  # processes that share their rows
+        nll, tokens = total.tolist()
         if self.strategy.is_rank_0():
-            append_jsonl(self.evaluations, {"step": steps, "loss": nll / tokens, "tokens": int(tokens)})
-            if self._tensorboard:
-                self._tensorboard.add_scalar("eval/loss", nll / tokens, steps)
+            self.record_evaluation({"step": steps, "loss": nll / tokens, "tokens": int(tokens)}, ("loss",))
+
+    def record_evaluation(self, record: dict, shown: tuple[str, ...]) -> None:
+        """To eval.jsonl. shown: what goes to TensorBoard, or to Weights & Biases, too."""
+        append_jsonl(self.evaluations, record)
+        figures = {f"eval/{name}": record[name] for name in shown}
+        if self._wandb:
+            self._wandb.log(figures | {"eval/global_step": record["step"]})
+        elif self._tensorboard:
+            for name, value in figures.items():
+                self._tensorboard.add_scalar(name, value, record["step"])

@@ -20,6 +20,7 @@ from openrlhf_math.data.chat_date import add_date_flag
 from openrlhf_math.errors import UserError
 from openrlhf_math.modeling import SHARED_PREFIX
 from openrlhf_math.rewards.outcome import LEAST_MEMORY
+from openrlhf_math.training.schedule import SCHEDULERS
 
 HAS_CRITIC = "gae"
 CRITIC_FLAG = f"--algo.advantage.estimator {HAS_CRITIC}"  # what asks for a critic
@@ -348,6 +349,8 @@ def check_values(flags: dict) -> None:
     for name, value in flags.items():
         if name in RULES and value is not None:
             _check(name, value)
+        if name.split(".")[-1] == "lr_scheduler" and value not in SCHEDULERS:
+            raise UserError(f"--{name} {value}: give one of {', '.join(SCHEDULERS)}")
     correct, format_only = flags.get("math.correct_reward"), flags.get("math.format_reward")
     if correct is not None and format_only > correct:
         raise UserError(

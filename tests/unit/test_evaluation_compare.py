@@ -122,3 +122,23 @@ def test_invalid_run_is_refused(run, tmp_path, text, sentence):
         (tmp_path / "no" / "summary.json").write_text(text)
     with pytest.raises(UserError, match=sentence):
         compare_runs(run("first", {"a": {"x": ["correct"]}}), tmp_path / "no", seed=0)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("problems", [3, 1])
+def test_run_without_the_completions_of_all_its_problems_is_refused(run, several, problems):
+    more = {"b": {"z": ["correct"]}} if several else {}
+    folder, other = (run(name, {"a": {"x": ["correct"], "y": ["wrong"]}} | more) for name in ("first", "second"))
+    figures = {"problems": problems}
+    summary = {"benchmarks": {"a": figures, "b": {"problems": 1}}} if several else {"benchmark": "a"} | figures
+    (folder / "summary.json").write_text(json.dumps(summary))
+    for runs in ((folder, other), (other, folder)):
+        with pytest.raises(UserError, match=str(problems)):
+            compare_runs(*runs, seed=0)
+    compare_runs(other, other, seed=0)
+
+
+def test_run_without_any_completion_is_refused(run):
+    folder = run("first", {"a": {"x": []}})
+    with pytest.raises(UserError, match="0 problems"):
+        compare_runs(folder, folder, seed=0)

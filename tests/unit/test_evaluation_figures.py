@@ -96,6 +96,31 @@ def test_problems_count_alike_however_many_completions_they_have():
     assert figures([tally([1]), tally([0, 0, 0])], seed=0)["pass_at_1"] == 0.5
 
 
+def test_intervals_of_means_over_completions_are_of_these_means():
+    """Problems with different numbers of completions, and one without any, against resampling in a loop."""
+    tokens = [[1000], [10] * 20, [50, 60], []]
+    truncated = [[True], [False] * 20, [True, False], []]
+    tallies = [tally([1] * len(one), tokens=one, truncated=cut) for one, cut in zip(tokens, truncated, strict=True)]
+    result = figures(tallies, seed=0)
+    rng = np.random.default_rng(5)
+    for name, values in (("completion_tokens", tokens), ("truncation_rate", truncated)):
+        means = []
+        for _ in range(20_000):
+            drawn = [value for problem in rng.integers(0, 4, 4) for value in values[problem]]
+            if drawn:
+                means.append(np.mean(drawn))
+        assert result[f"{name}_ci95"] == pytest.approx(np.quantile(means, (0.025, 0.975)), rel=0.1), name
+        assert result[name] == pytest.approx(np.mean(sum(values, [])))
+    assert result["format_rate_ci95"] == [1.0, 1.0]
+    assert None not in result["tokens_per_correct_ci95"]
+    assert (result["fewest_samples"], result["samples"]) == (0, 20)
+
+
+def test_problem_without_completions_leaves_tokens_known():
+    result = figures([tally([1, 0], tokens=[10, 30]), tally([])], seed=0)
+    assert result["completion_tokens"] == 20 and result["completion_tokens_ci95"] == [20, 20]
+
+
 def test_one_completion_a_problem_has_no_pass_at_k():
     result = figures([tally([1]), tally([0])], seed=0)
     assert result["pass_at_k"] == result["maj_at_k"] == {} and result["pass_at_1"] == 0.5

@@ -83,6 +83,13 @@ def test_recipe_matches_the_paper(ranks, monkeypatch, recipe, steps, truncated):
     compared(done, completions, truncated, **PAPERS[recipe])
 
 
+@pytest.mark.parametrize(("steps", "rates"), [((), [0, 1, 2]), (SEVERAL, [1, 3, 5])], ids=["one-step", "two-steps"])
+def test_learning_rate_is_that_of_the_batchs_last_step(ranks, monkeypatch, steps, rates):
+    args = settings(*BATCH, *PACKED, *steps, "--actor.num_gpus_per_node", ranks.count, "--math.truncated", "mask")
+    done = train(batch(), args, ranks, monkeypatch, batches=3)
+    assert [status["actor_lr"] for status in done.all_statuses] == rates
+
+
 @pytest.mark.parametrize("correction", ["tis", "mis", "seq"])
 @pytest.mark.parametrize("steps", [(), SEVERAL], ids=["one-step", "two-steps"])
 @pytest.mark.parametrize("recipe", ["poster", "gspo", "cispo", "sapo", "dr_grpo"])

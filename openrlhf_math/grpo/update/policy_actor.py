@@ -143,9 +143,11 @@ class MathActorTrainer(ActorPPOTrainer):
         denominators = never_zero(loss_batch_info)
         if length := self.args.math.objective.loss_length:
             denominators["batch_num_tokens"] = denominators["global_batch_size"] * length
+        learning_rate = self.actor_scheduler.get_last_lr()[0]
         with substituted(ppo_actor, aggregate_loss=self.terms):
             status = super().training_step(experience, kl_ctl, step, denominators)
         metrics, weights = status["metrics"], status["weights"]
+        metrics["actor_lr"] = learning_rate  # of this step, OpenRLHF logs that of the next
         self.policy_losses.append(float(metrics["policy_loss"]))
         # OpenRLHF logs the micro-batch's share of the step's mean and weighs it by its tokens again.
         metrics |= dict(zip(self._term_names(), self.terms.means, strict=True))
