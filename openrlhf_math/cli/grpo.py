@@ -162,7 +162,8 @@ def _run(flat: argparse.Namespace) -> int:
         with working("--math.run_dir", args.math.run_dir, command, stops) as beat:
             train(args, beat, go_on=f"resume with: {command}")
     except Stopped as stopped:
-        print(f"openrlhf-math grpo: {stopped}; resume with: {command}", file=sys.stderr)
+        verb = "resume" if stopped.saved else "start again"
+        print(f"openrlhf-math grpo: {stopped}; {verb} with: {command}", file=sys.stderr)
         return 128 + stopped.number
     except CheckpointError as error:
         print(f"openrlhf-math grpo: {error}; make room, then: {command}", file=sys.stderr)

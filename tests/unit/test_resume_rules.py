@@ -234,14 +234,21 @@ def test_previous_handlers_are_restored():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_run_names_the_resume_command(tmp_path, monkeypatch, capsys, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "saved", "verb"),
+    [
+        (signal.SIGTERM, 143, 12, "resume"),
+        (signal.SIGINT, 130, 12, "resume"),
+        (signal.SIGINT, 130, None, "start again"),
+    ],
+)
+def test_stopped_run_names_the_resume_command(tmp_path, monkeypatch, capsys, number, code, saved, verb):
     from openrlhf_math.grpo import driver, inputs
     from openrlhf_math.grpo.problems import difficulty
     from openrlhf_math.modeling import model_folder, model_kind
 
     def stopped(*args, **options):
-        raise Stopped(number, 12)
+        raise Stopped(number, saved)
 
     monkeypatch.setattr(driver, "train", stopped)
     monkeypatch.setattr(model_folder, "check_model", lambda *args: None)
@@ -255,7 +262,8 @@ def test_stopped_run_names_the_resume_command(tmp_path, monkeypatch, capsys, num
     assert main(command) == code
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"stopped by {number.name} after step 12, which is saved; resume with: openrlhf-math grpo" in said
+    assert f"stopped by {number.name}" in said and f"; {verb} with: openrlhf-math grpo" in said
+    assert ("after step 12" in said) == bool(saved)
     assert f"--math.run_dir '{tmp_path / 'a run'}' --ckpt.save_steps -1 --ckpt.load_enable" in said
 
 
