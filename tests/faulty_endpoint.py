@@ -118,6 +118,7 @@ class FaultyEndpoint:
                 "html": (200, "", b"<html>welcome</html>"),
                 "half of JSON": (200, "", whole[: len(whole) // 2]),
                 "bytes": (200, "", bytes(range(256))),
+                "no usage": (200, "", json.dumps(json.loads(whole) | {"usage": None}).encode()),
                 "no choices": (200, "", b'{"choices": []}'),
                 "null": (200, "", b"null"),
                 "an error in 200": (200, "", b'{"error": {"message": "overloaded"}}'),

@@ -141,7 +141,7 @@ def show(report: dict, output: Path) -> None:
         for group, found in [*report[f"by_{kind}"].items(), ("all", report["total"])]:
             row = found.as_row()
             shares = (f"{row[column]:.1%}" for column in ("refused_rate", "correct_rate"))
-            cost = f"{row['tokens_per_kept']:.0f}" if row["kept"] else "-"
+            cost = "-" if row["tokens_per_kept"] is None else f"{row['tokens_per_kept']:.0f}"
             table.add_row(
                 Text(visible(group)), str(row["problems"]), *shares, str(row["kept"]), f"{row['yield']:.1%}", cost
             )
@@ -163,5 +163,6 @@ def _curve(points: "list[Point]") -> "Table":
         number = point.attempts
         if number <= 16 or number & (number - 1) == 0 or point is points[-1]:
             share = f"{point.solved / point.problems:.1%}"
-            table.add_row(str(number), str(point.asked), str(point.solved), share, f"{point.tokens:,}")
+            tokens = "-" if point.tokens is None else f"{point.tokens:,}"
+            table.add_row(str(number), str(point.asked), str(point.solved), share, tokens)
     return table

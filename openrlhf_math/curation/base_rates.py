@@ -9,6 +9,7 @@ from openrlhf_math import former_names
 from openrlhf_math.data.files import atomic_write
 from openrlhf_math.data.problems import named_columns, read_rows, read_set
 from openrlhf_math.errors import UserError
+from openrlhf_math.runs.records import finite, read_object
 
 COMPLETIONS = "completions.jsonl"
 BINS = 10
@@ -56,7 +57,7 @@ def add_base_rates(run: Path, source: str, problem_key: str | None, output: Path
             else:
                 rates.append(rate)
             line = raw | {"pass_rate": rate, "attempts": attempts}
-            file.write(json.dumps(line, default=str) + "\n")
+            file.write(json.dumps(finite(line), default=str) + "\n")
         if not rates:
             raise UserError(
                 f"--pass-rate {run}: none of its problems is in --source {source}; evaluate the same problems, with "
@@ -66,15 +67,27 @@ def add_base_rates(run: Path, source: str, problem_key: str | None, output: Path
 
 
 def completion_files(run: Path) -> list[Path]:
-    """Raises UserError if there are none, or some benchmark of the run is not done."""
+    """Those of each benchmark of a run. Raises UserError if there are none, or some benchmark of the run is not done.
+
+    The summary names the benchmarks; a directory below may also be another run, of another model.
+    """
     if run.is_file():
         return [run]
-    files = sorted([*run.glob(COMPLETIONS), *run.glob(f"*/{COMPLETIONS}")])
-    if files:
-        return files
-    if (run / "journal.jsonl").exists():
+    summary = read_object(run / "summary.json")
+    if not summary and (run / "journal.jsonl").exists():
         raise UserError(f"--pass-rate {run}: the evaluation is not finished; the same `eval` command continues it")
-    raise UserError(f"--pass-rate {run}: there is no {COMPLETIONS} in it; give the --output of `openrlhf-math eval`")
+    if isinstance(benchmarks := summary.get("benchmarks"), dict):
+        files = [run / name / COMPLETIONS for name in benchmarks]
+    elif summary or (run / COMPLETIONS).exists():
+        files = [run / COMPLETIONS]
+    else:
+        files = sorted(run.glob(f"*/{COMPLETIONS}"))
+    if missing := [path for path in files or [run / COMPLETIONS] if not path.exists()]:
+        raise UserError(
+            f"--pass-rate {run}: there is no {missing[0].relative_to(run)} in it; give the --output of "
+            "`openrlhf-math eval`"
+        )
+    return files
 
 
 def read_counts(files: list[Path]) -> tuple[dict[str, tuple[int, int]], int]:

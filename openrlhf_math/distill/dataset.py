@@ -191,8 +191,12 @@ def _yields(name: str, groups: dict[str, Yield]) -> str:
 
 
 def _curve(points: list[Point]) -> str:
-    rows = [(one.attempts, one.asked, one.solved, f"{one.solved / one.problems:.1%}", one.tokens) for one in points]
+    rows = [(one.attempts, one.asked, one.solved, f"{one.solved / one.problems:.1%}", _count(one)) for one in points]
     return _table(("attempts", "asked", "solved", "solved_rate", "tokens"), rows)
+
+
+def _count(point: Point) -> str:
+    return "-" if point.tokens is None else str(point.tokens)
 
 
 def _figure(item: tuple[str, int | float | None]) -> str:

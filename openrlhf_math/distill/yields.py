@@ -1,17 +1,18 @@
 """What a distillation yielded: counts at each step, by source and by difficulty, and the yield curve as a picture."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from openrlhf_math.distill.collect import CORRECT, GRADED, SET_ASIDE, Verdicts
+from openrlhf_math.distill.collect import CORRECT, GRADED, SET_ASIDE, Verdict, Verdicts
 from openrlhf_math.distill.questions import Task
 
 
 @dataclass(frozen=True, slots=True)
 class Yield:
-    """One group of problems. covered: problems with a kept trace. tokens: of all its replies, where given."""
+    """One group of problems. covered: problems with a kept trace. tokens: of all its replies, None unless the teacher
+    has given those of each."""
 
     problems: int
     attempts: int
@@ -20,7 +21,7 @@ class Yield:
     correct: int
     kept: int
     covered: int
-    tokens: int
+    tokens: int | None
 
     def as_row(self) -> dict:
         """As a row of a table, with the shares that are asked for."""
@@ -34,7 +35,7 @@ class Yield:
             "refused_rate": self.refused / self.attempts,
             "correct_rate": self.correct / self.attempts,
             "yield": self.covered / self.problems,
-            "tokens_per_kept": self.tokens / self.kept if self.kept else None,
+            "tokens_per_kept": self.tokens / self.kept if self.kept and self.tokens is not None else None,
         }
 
 
@@ -50,7 +51,8 @@ def yields(tasks: list[Task], verdicts: Verdicts, kept: Counter[str], group: Cal
 class Point:
     """What the first `attempts` of every problem brought. asked: problems that had so many.
 
-    solved: problems with a correct trace among them. tokens: of all their replies, where the teacher counts them.
+    solved: problems with a correct trace among them. tokens: of all their replies, None unless the teacher has given
+    those of each.
     """
 
     attempts: int
@@ -58,7 +60,7 @@ class Point:
     solved: int
     problems: int
     correct: int
-    tokens: int
+    tokens: int | None
 
     def as_row(self) -> dict:
         return asdict(self) | {"solved_rate": self.solved / self.problems}
@@ -66,14 +68,15 @@ class Point:
 
 def yield_curve(verdicts: Verdicts) -> list[Point]:
     """What each further attempt brought, from the first on."""
-    points, solved, correct, tokens = [], set(), 0, 0
+    points, solved, correct = [], set(), 0
+    replies: list[Verdict] = []
     for number in range(max(map(len, verdicts.values()))):
         at_this = {key: had[number] for key, had in verdicts.items() if len(had) > number}
         right = {key for key, verdict in at_this.items() if verdict.outcome == CORRECT}
         solved |= right
         correct += len(right)
-        tokens += sum(verdict.tokens or 0 for verdict in at_this.values())
-        points.append(Point(number + 1, len(at_this), len(solved), len(verdicts), correct, tokens))
+        replies += at_this.values()
+        points.append(Point(number + 1, len(at_this), len(solved), len(verdicts), correct, _tokens(replies)))
     return points
 
 
@@ -95,8 +98,14 @@ def _yield(tasks: list[Task], verdicts: Verdicts, kept: Counter[str]) -> Yield:
         correct=counts[CORRECT],
         kept=sum(kept[task.key] for task in tasks),
         covered=sum(kept[task.key] > 0 for task in tasks),
-        tokens=sum(verdict.tokens or 0 for verdict in attempts),
+        tokens=_tokens(attempts),
     )
+
+
+def _tokens(verdicts: Iterable[Verdict]) -> int | None:
+    """Of all replies; None where one has no number of tokens. What is set aside has brought no reply."""
+    known = [verdict.tokens for verdict in verdicts if verdict.outcome != SET_ASIDE]
+    return None if None in known else sum(filter(None, known))
 
 
 def _by_number(name: str) -> tuple[float, str]:

@@ -43,6 +43,37 @@ def test_outcomes_become_an_added_pass_rate_column(tmp_path, place, capsys):
     assert "20% to 30%" in result.out
 
 
+def test_run_below_another_is_not_counted_with_it(tmp_path):
+    """Of several benchmarks, those that the summary names; of one, its own file."""
+    run = tmp_path / "run"
+    write(run / "completions.jsonl", completions(**{"1+1": ["correct"]}))
+    write(run / "of_another_model" / "completions.jsonl", completions(**{"1+1": ["wrong"]}))
+    assert curate(tmp_path, PROBLEMS, run) == 0
+    assert rated(tmp_path)[0]["attempts"] == 1
+    (run / "completions.jsonl").unlink()
+    write(run / "a" / "completions.jsonl", completions(**{"1+1": ["correct", "wrong"]}))
+    write(run / "b" / "completions.jsonl", completions(**{"2+2": ["correct"]}))
+    (run / "summary.json").write_text(json.dumps({"benchmarks": {"a": {}, "b": {}}}))
+    assert curate(tmp_path, PROBLEMS, run) == 0
+    assert [row["attempts"] for row in rated(tmp_path)] == [2, 1]
+
+
+@pytest.mark.parametrize("summary", [None, {"benchmarks": {"a": {}, "b": {}}}])
+def test_run_with_a_benchmark_that_is_not_done_is_refused(tmp_path, capsys, summary):
+    write(tmp_path / "run" / "a" / "completions.jsonl", completions(**{"1+1": ["correct"]}))
+    write(tmp_path / "run" / "journal.jsonl", [{}])
+    if summary:
+        (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    assert curate(tmp_path, PROBLEMS, tmp_path / "run") == 2
+    assert "--pass-rate" in capsys.readouterr().err and not list((tmp_path / "out").glob("*"))
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path):
+    run = write(tmp_path / "made.jsonl", completions(**{"1+1": ["correct"]}))
+    assert curate(tmp_path, [PROBLEMS[0] | {"score": float("nan")}], run) == 0
+    assert rated(tmp_path)[0]["score"] is None
+
+
 def test_dialogue_is_known_by_its_last_message(tmp_path):
     chat = [{"role": "system", "content": "add"}, {"role": "user", "content": "1+1 "}]
     run = write(tmp_path / "made.jsonl", completions(**{"1+1": ["correct"]}))

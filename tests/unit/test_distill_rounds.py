@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from faulty_endpoint import FaultyEndpoint
@@ -12,7 +14,7 @@ from pyarrow import parquet
 from openrlhf_math.cli import main
 from openrlhf_math.data.tiny_world.problems import distinct_stories
 from openrlhf_math.distill.collect import Verdict, next_round, work_through
-from openrlhf_math.distill.yields import yield_curve
+from openrlhf_math.distill.yields import yield_curve, yields
 
 STORIES = distinct_stories(30, seed=8)
 BYTES = ("dataset/data/train.parquet", "verdicts.jsonl", "report.json")
@@ -115,6 +117,23 @@ def test_yield_curve():
     had = {"a": [wrong, right], "b": [right], "c": [wrong, wrong, Verdict("set aside"), wrong]}
     rows = [(one.attempts, one.asked, one.solved, one.problems, one.correct, one.tokens) for one in yield_curve(had)]
     assert rows == [(1, 3, 1, 3, 1, 20), (2, 2, 2, 3, 2, 35), (3, 1, 2, 3, 2, 35), (4, 1, 2, 3, 2, 40)]
+
+
+def test_tokens_are_unknown_where_the_teacher_does_not_give_those_of_each_reply():
+    known, silent, lost = Verdict("correct", 10), Verdict("wrong", None), Verdict("set aside")
+    assert [one.tokens for one in yield_curve({"a": [known, silent, known], "b": [known, lost]})] == [20, None, None]
+    tasks = [SimpleNamespace(key=key, source=source) for key, source in (("a", "x"), ("b", "x"), ("c", "y"))]
+    verdicts = {"a": [known, silent], "b": [known], "c": [known, lost]}
+    found = yields(tasks, verdicts, Counter(a=1, b=1, c=1), lambda task: task.source)
+    assert [found[name].as_row()["tokens_per_kept"] for name in ("x", "y")] == [None, 10]
+
+
+def test_teacher_without_usage_gives_a_report_without_tokens(problems, tmp_path, capsys):
+    with FaultyEndpoint(lambda number, question: "no usage") as server:
+        assert distill(server, problems, tmp_path / "run", "--attempts", 1) == 0
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report["by_attempts"][0]["tokens"] is None
+    assert {one["tokens_per_kept"] for one in report["by_source"].values()} == {None}
 
 
 def test_curve_is_reported_and_plotted(problems, tmp_path, capsys):

@@ -148,4 +148,4 @@ def test_grpo_refuses_such_a_directory(model, tmp_path, capsys, more):
     run_dir = tmp_path / "me@host"
     sizes = ("--data.max_len", "160", "--rollout.max_new_tokens", "48", "--rollout.batch_size", "8")
     assert main(["grpo", "--model", str(model), "--problems", data, "--output", str(run_dir), *sizes, *more]) == 2
-    assert "--math.run_dir" in capsys.readouterr().err and not run_dir.exists()
+    assert str(run_dir) in capsys.readouterr().err and not run_dir.exists()
