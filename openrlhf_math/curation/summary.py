@@ -1,6 +1,7 @@
 """The counts of a run, and the data card: contents, sources, removed rows, the command that reproduces the dataset."""
 
 import dataclasses
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -133,7 +134,7 @@ def card(settings: CurationSettings, files: list[Input], counts: dict) -> str:
     # Without `configs`, which datasets finds for itself: where a local folder has them, datasets 5.2 keeps what it read
     # under the folder's last name alone, and gives it for every other folder of that name.
     parts = [
-        f"---\nlicense: {licence}\ntask_categories:\n- question-answering\ntags:\n- math\n"
+        f"---\nlicense: {json.dumps(licence)}\ntask_categories:\n- question-answering\ntags:\n- math\n"
         f"size_categories:\n- {size}\n---\n",
         f"# {counts['written']:,} problems of mathematics\n",
         "Made with this command:\n",
@@ -208,7 +209,11 @@ def _steps(steps: list) -> list[tuple[str, str, str]]:
 
 def _table(head: tuple[str, ...], rows: list[tuple]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _type(kind: object) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from openrlhf_math.cli import main
 from openrlhf_math.curation import inputs, matching, pipeline, reading, writing
@@ -82,9 +83,19 @@ def test_rows_are_ordered_and_located(suffix, tmp_path):
         "also_in": [],
     }
     card = (output / "README.md").read_text()
-    assert card.startswith("---\nlicense: mit\n") and "| mine | mit | 20 | 20 |" in card
+    assert card.startswith('---\nlicense: "mit"\n') and "| mine | mit | 20 | 20 |" in card
     assert f"openrlhf-math curate --source mine={source} --licence mine=mit --output DIRECTORY" in card
     assert sorted(path.name for path in output.iterdir()) == ["README.md", "curate.json", "data", "reports"]
+
+
+@pytest.mark.parametrize("licence", ["mine: no copies", "a | b", "no", "[x", "# none"])
+def test_card_holds_any_licence_as_text(licence, tmp_path):
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    code, output = curate(tmp_path, "--source", f"mine={source}", "--licence", f"mine={licence}")
+    card = (output / "README.md").read_text()
+    assert code == 0 and yaml.safe_load(card.split("---\n")[1])["license"] == licence
+    (line,) = (line for line in card.splitlines() if line.startswith("| mine |"))
+    assert re.split(r"(?<!\\)\|", line)[2].replace("\\|", "|").strip() == licence
 
 
 def test_dataset_loads(tmp_path, monkeypatch):
