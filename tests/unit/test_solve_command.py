@@ -183,6 +183,12 @@ def test_problem_set_is_shown_with_correctness(capsys):
     assert "right: 1 of 3 (33.3%)" in shown and "no room" in shown
 
 
+def test_answers_that_cannot_be_graded_are_counted(capsys):
+    lines = [row(number, "?", gold, Solved(number, solution())) for number, gold in enumerate(("2", r"\frac{"))]
+    show_set(lines, RewardConfig(workers=1))
+    assert "right: 1 of 2 (50.0%); 1 " in capsys.readouterr().out
+
+
 def test_attempts_without_a_score_are_shown(capsys):
     line = row(0, "1+1?", None, Solved(0, solution()))
     assert line["unscored"] == 2
