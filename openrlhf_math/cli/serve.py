@@ -180,7 +180,7 @@ def _key(variable: str | None) -> bytes | None:
         raise UserError(f"--api-key-env {variable}: that environment variable is not set; export the key in it")
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise UserError(
-            f"--api-key-env {variable}: an HTTP header cannot hold that key; give one of ASCII characters without blanks"
+            f"--api-key-env {variable}: an HTTP header cannot hold that key; give one in ASCII without blanks"
         )
     return digest(key)
 
