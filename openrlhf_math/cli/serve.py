@@ -169,7 +169,8 @@ def _say_ending() -> None:
 
 
 def _key(variable: str | None) -> bytes | None:
-    """The digest of the key that clients must send, None for none. Raises UserError if the variable holds none."""
+    """The digest of the key that clients must send, None for none. Raises UserError if the variable holds none, or one
+    that clients cannot send, or send in different bytes."""
     if variable is None:
         return None
     from openrlhf_math.serving.app import digest
@@ -177,6 +178,10 @@ def _key(variable: str | None) -> bytes | None:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise UserError(f"--api-key-env {variable}: that environment variable is not set; export the key in it")
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise UserError(
+            f"--api-key-env {variable}: an HTTP header cannot hold that key; give one in ASCII without blanks"
+        )
     return digest(key)
 
 

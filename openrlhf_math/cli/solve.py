@@ -261,4 +261,6 @@ def _until_interrupted(answers: Iterator, reranker: "ActorHandle") -> "Iterator[
         except (Unavailable, ray.exceptions.RayActorError) as error:
             cause = getattr(error, "cause", error)
             raise UserError(f"{cause}; what was solved before is in --output, if that was given") from None
+        except UserError as error:  # of a rule or an aggregation; Ray's has the actor's traceback for its words
+            raise UserError(str(getattr(error, "cause", error))) from None
     raise KeyboardInterrupt

@@ -148,7 +148,7 @@ def _end(line: dict) -> str:
 
 
 def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
-    """Several problems, one a row; where all have a gold, how many answers are right."""
+    """Several problems, one a row; where all have a gold, how many answers are right, and how many are ungraded."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -156,19 +156,19 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
 
     console = Console()
     lines = sorted(lines, key=lambda line: line["number"])
-    right = _right(lines, rewards) if all(line["gold"] is not None for line in lines) else None
+    outcomes = _outcomes(lines, rewards) if all(line["gold"] is not None for line in lines) else None
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("#", justify="right")
     table.add_column("problem", max_width=32, overflow="ellipsis", no_wrap=True)
-    for heading in ["answer", *(["gold"] if right else [])]:
+    for heading in ["answer", *(["gold"] if outcomes else [])]:
         table.add_column(heading, max_width=16, overflow="ellipsis", no_wrap=True)
     for heading in ("votes", "tokens", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for index, line in enumerate(lines[:MOST_ROWS]):
         answer = Text(visible(line["answer"] if line["answer"] is not None else line.get("error") or "-"))
         cells: list[str | Text] = [str(line["number"] + 1), Text(" ".join(visible(line["problem"]).split())), answer]
-        if right:
-            answer.stylize("green" if right[index] else "red")
+        if outcomes:
+            answer.stylize({"correct": "green", "ungraded": "yellow"}.get(outcomes[index], "red"))
             cells.append(Text(visible(line["gold"])))
         votes = sorted(line.get("votes", []), reverse=True)
         counts = " ".join(map(str, votes[:MOST_VOTES])) + (" …" if len(votes) > MOST_VOTES else "")
@@ -183,13 +183,16 @@ def show_set(lines: Sequence[dict], rewards: RewardConfig) -> None:
     unscored = sum(line.get("unscored", 0) for line in lines)
     totals = f"{len(lines)} problems, {used:,} tokens" + (f", at least {saved:,} saved" if saved else "")
     console.print(totals + (f", {unscored} attempts unscored" if unscored else ""), highlight=False)
-    if right:
-        console.print(f"right: {sum(right)} of {len(right)} ({sum(right) / len(right):.1%})", highlight=False)
+    if outcomes:
+        right, ungraded = outcomes.count("correct"), outcomes.count("ungraded")
+        more = f"; {ungraded} could not be graded and count as wrong" if ungraded else ""
+        console.print(f"right: {right} of {len(outcomes)} ({right / len(outcomes):.1%}){more}", highlight=False)
 
 
-def _right(lines: Sequence[dict], rewards: RewardConfig) -> list[bool]:
+def _outcomes(lines: Sequence[dict], rewards: RewardConfig) -> list[str]:
+    """Of each answer, as grades have it; "wrong" where there is none."""
     with closing(GradingPool(rewards)) as pool:
         return [
-            bool(line.get("text")) and pool.grade_now(line["text"], line["gold"], line["problem"]).outcome == "correct"
+            pool.grade_now(line["text"], line["gold"], line["problem"]).outcome if line.get("text") else "wrong"
             for line in lines
         ]

@@ -13,13 +13,15 @@ from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError, at_least, in_flags
 from openrlhf_math.rerank.aggregate import AGGREGATIONS, find_aggregation
 from openrlhf_math.rerank.choose import RULES, asks, find_rule, needs_confidence, needs_scores
-from openrlhf_math.rerank.confidence import MEASURES
+from openrlhf_math.rerank.confidence import MEASURES, measured
 from openrlhf_math.rerank.early_stop import cannot_lose, confident
 from openrlhf_math.rewards import GradingPool, RewardConfig
 from openrlhf_math.runs.progress import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from openrlhf_math.evaluation.recorded import Judged
 
 EPILOG = """rows:
   {"problem": "1+1?", "gold": "2",
@@ -145,8 +147,13 @@ def run(args: argparse.Namespace) -> None:
     asked += [f"--{name}" for name in ("keep-confident", "confidence-measure") if getattr(args, name.replace("-", "_"))]
     if unsure and asked:
         raise UserError(f"{unsure} has no `confidence`, which {asked[0]} needs; add it, or leave that out.")
+    measures = args.confidence_measure or ["tail"]
+    unknown = next((name for name in measures if not any(_measured(one, name) for one in problems)), None)
+    if unknown and asked and not unsure:
+        raise UserError(f"{args.file}: no `confidence` has the figure of {unknown}, which {asked[0]} needs; give "
+                        "another --confidence-measure, or leave that out.")  # fmt: skip
     entries = _entries(rules, aggregations, scored=not without)
-    entries += [] if unsure else _confident_entries(rules, args.confidence_measure or ["tail"], keep)
+    entries += [] if unsure or unknown else _confident_entries(rules, measures, keep)
     if not entries:
         raise UserError("no rule can be applied to these rows; give another --rule.")
     summary = report(problems, entries, stops, args.subsets, args.seed)
@@ -194,6 +201,11 @@ def _confident_entries(rules: dict, measures: list[str], keep: Iterable[float]) 
         for measure in dict.fromkeys(measures)
         for share in dict.fromkeys(keep)
     ]
+
+
+def _measured(judged: "Judged", measure: str) -> bool:
+    """Whether the confidence in an attempt is known."""
+    return any(number is not None for number in measured(judged.confidence or (), measure))
 
 
 def _judged(rows: Iterable, config: RewardConfig) -> list:

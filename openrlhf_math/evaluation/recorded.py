@@ -14,7 +14,7 @@ from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.aggregate import Scores
 from openrlhf_math.rerank.answer_clusters import GraderSays, group
-from openrlhf_math.rerank.confidence import Figures
+from openrlhf_math.rerank.confidence import ROUNDING, Figures
 from openrlhf_math.rewards import GradingPool
 from openrlhf_math.rewards.extract import extract
 
@@ -111,6 +111,7 @@ LABELS = ("subject", "difficulty", "level")
 
 # No confidence is larger, and a sum of such numbers is finite.
 MOST_NATS = 1e100
+LOGARITHMS = ("logprob", "tail_logprob", "lowest_logprob")  # of `Confidence`
 
 
 def _is_number(value: object) -> bool:
@@ -124,14 +125,20 @@ def _is_score(value: object) -> bool:
     return value is None or _is_number(value)
 
 
-def _is_nats(value: object) -> bool:
-    return isinstance(value, (int, float)) and _is_number(value) and not MOST_NATS < abs(value) < math.inf
+def _is_nats(value: object, least: float) -> bool:
+    """NaN and infinity are numbers that are not known."""
+    if not isinstance(value, (int, float)) or not _is_number(value):
+        return False
+    return not value < least and not MOST_NATS < abs(value) < math.inf
 
 
 def _is_confidence(value: object) -> bool:
-    """A number, or figures by name; null where unknown."""
-    values = list(value.values()) if isinstance(value, dict) else [value]
-    return all(one is None or _is_nats(one) for one in values)
+    """A number, or figures by name; null where unknown. Negative are log-probabilities alone: as a weight they would be
+    0, all of them, and the vote a majority's."""
+    figures = value if isinstance(value, dict) else {"": value}
+    return all(
+        one is None or _is_nats(one, -math.inf if name in LOGARITHMS else -ROUNDING) for name, one in figures.items()
+    )
 
 
 def _is_count(value: object) -> bool:
@@ -146,7 +153,7 @@ def _is_switch(value: object) -> bool:
 LISTS = (
     ("scores", _is_score, "numbers or lists of numbers"),
     ("tokens", _is_count, "counts"),
-    ("confidence", _is_confidence, "numbers up to 1e100, or objects of such"),
+    ("confidence", _is_confidence, "numbers from 0 to 1e100, or objects of figures"),
     ("truncated", _is_switch, "true and false"),
 )
 

@@ -7,6 +7,7 @@ dotted path, `package.module.function`.
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from openrlhf_math.errors import UserError
 from openrlhf_math.registry import Registry
 
 
@@ -21,8 +22,24 @@ register_aggregation = AGGREGATIONS.register  # of a function from step scores t
 
 
 def find_aggregation(name: str) -> Aggregation:
-    """A known aggregation, or a user's own by dotted path. Raises UserError if there is none."""
-    return AGGREGATIONS.find("--aggregate", name)
+    """A known aggregation, or a user's own by dotted path. Raises UserError if there is none.
+
+    A user's own raises UserError where it returns no number.
+    """
+    aggregation = AGGREGATIONS.find("--aggregate", name)
+    return aggregation if name in AGGREGATIONS else _checked(name, aggregation)
+
+
+def _checked(name: str, aggregation: Aggregation) -> Aggregation:
+    def checked(steps: Sequence[float]) -> float:
+        value = aggregation(steps)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise UserError(f"--aggregate {name}: it returned {value!r:.60}; let it return a number") from None
+
+    checked.__name__ = getattr(aggregation, "__name__", name)
+    return checked
 
 
 @register_aggregation("last")

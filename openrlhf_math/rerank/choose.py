@@ -12,7 +12,9 @@ does not matter to the cluster that wins.
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
+from openrlhf_math.errors import UserError
 from openrlhf_math.registry import Registry
 from openrlhf_math.rerank.aggregate import probabilities
 from openrlhf_math.rerank.early_stop import lead_probability
@@ -41,8 +43,28 @@ def register_rule(
 
 
 def find_rule(name: str) -> Rule:
-    """A known rule, or a user's own by dotted path. Raises UserError if there is none."""
-    return RULES.find("--rule", name)
+    """A known rule, or a user's own by dotted path. Raises UserError if there is none.
+
+    A user's own raises UserError where it chooses no attempt that could be chosen.
+    """
+    rule = RULES.find("--rule", name)
+    return rule if name in RULES else _checked(name, rule)
+
+
+def _checked(name: str, rule: Rule) -> Rule:
+    def checked(clusters: Clusters, scores: Sequence[float]) -> int | None:
+        number = rule(clusters, scores)
+        if number is None:
+            return None
+        if not isinstance(number, Integral) or not 0 <= number < len(clusters) or clusters[int(number)] is None:
+            wanted = f"a number from 0 to {len(clusters) - 1} of an attempt with an answer, or None"
+            raise UserError(f"--rule {name}: it returned {number!r:.60}; let it return {wanted}")
+        return int(number)
+
+    checked.__name__ = getattr(rule, "__name__", name)
+    attributes = ("needs_scores", "sums", "needs_confidence", "asks")
+    vars(checked).update({each: getattr(rule, each) for each in attributes if hasattr(rule, each)})
+    return checked
 
 
 def needs_scores(rule: Rule) -> bool:

@@ -133,6 +133,8 @@ def refined(first: Strategy, passes: int, aggregation: Aggregation = last) -> St
                 return
             try:
                 rewrite = await _rewritten(task, number, best)
+            except Lost:
+                continue
             except RequestError:
                 return
             if _better(rewrite, best, aggregation):

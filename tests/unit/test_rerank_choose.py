@@ -17,6 +17,7 @@ from openrlhf_math.rerank.choose import (
     genselect,
     majority,
     needs_scores,
+    sums,
     weighted,
 )
 
@@ -151,7 +152,10 @@ def middle(clusters, scores):
 
 def test_custom_object_by_dotted_path():
     rule = find_rule(f"{__name__}.middle")
-    assert rule is middle and needs_scores(rule)
+    assert rule([0, 0, 1], [0.0] * 3) == 1 and rule.__name__ == "middle" and needs_scores(rule)
+    for number in (0, 1):
+        middle.sums = bool(number)
+        assert sums(find_rule(f"{__name__}.middle")) is middle.sums
     assert find_aggregation("math.fsum")([0.5, 0.5]) == 1.0
 
 

@@ -384,6 +384,19 @@ def test_recorded_attempts_are_voted_by_confidence(tmp_path, capsys):
     assert result["confident, lowest, top 0.3"] == 0.5
 
 
+def test_figures_that_may_be_negative(tmp_path, capsys):
+    figures = [
+        {"tail": -1e-12, "tail_logprob": -2.0},
+        {"tail": 0.0, "tail_logprob": -2.5},
+        {"tail_logprob": -0.5},
+        None,
+    ]
+    rows = [ROWS[0] | {"confidence": figures}]
+    assert voted(tmp_path, capsys, rows, "--confidence-measure", "likelihood")["confident, likelihood"] == 1.0
+    unknown = voted(tmp_path, capsys, [ROWS[0] | {"confidence": [None] * 4}])
+    assert not any(name.startswith("confident") for name in unknown)
+
+
 def test_rows_of_one_attempt_are_merged_with_confidence(tmp_path, capsys):
     rows = [
         {"problem_index": 0, "gold": one["gold"], "response": response or "", "confidence": figures}
@@ -402,6 +415,12 @@ def test_rows_of_one_attempt_are_merged_with_confidence(tmp_path, capsys):
         ([{"gold": "2", "responses": ["2"], "confidence": ["much"]}], [], "`confidence`"),
         ([{"gold": "2", "responses": ["2"], "confidence": [{"tail": "much"}]}], [], "`confidence`"),
         ([{"gold": "2", "responses": ["2"], "confidence": [1.0, 2.0]}], [], "`confidence`"),
+        ([{"gold": "2", "responses": ["2"], "confidence": [-0.3]}], [], "`confidence`"),
+        ([{"gold": "2", "responses": ["2"], "confidence": [{"tail": -0.3}]}], [], "`confidence`"),
+        ([{"gold": "2", "responses": ["2"], "confidence": [-INF]}], [], "`confidence`"),
+        ([{"gold": "2", "responses": ["2"], "confidence": [None]}], ["--rule", "confident"], "tail"),
+        (ROWS[:1], ["--confidence-measure", "bottom"], "bottom"),
+        (ROWS[:1], ["--confidence-measure", "tail", "--confidence-measure", "likelihood"], "likelihood"),
     ],
 )
 def test_rows_that_cannot_be_voted_by_confidence(tmp_path, capsys, rows, flags, said):

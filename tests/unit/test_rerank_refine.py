@@ -7,7 +7,7 @@ from path_world import PathSampler, PathScorer, decided, task_of
 
 from openrlhf_math.rerank.budget import Limits
 from openrlhf_math.rerank.choose import best_of_n
-from openrlhf_math.rerank.roles import Completion, RequestError
+from openrlhf_math.rerank.roles import Completion, Lost, RequestError
 from openrlhf_math.rerank.strategies import CRITIQUE, REFINED, REWRITE, independent, refined
 from openrlhf_math.rerank.tree_search import beam_search
 
@@ -63,7 +63,9 @@ def run(rewrites, passes=2, drafts=DRAFTS, attempts=4, judge=JUDGE):
         (["nothing in a box", r"\boxed{}"], "fair", 2),
         ([r"\boxed{nan}", r"\boxed{none}"], "fair", 2),
         ([r"\boxed{infinite}", ""], "fair", 2),
-        ([RequestError("too long")], "fair", 2),
+        ([RequestError("too long"), r"\boxed{good}"], "fair", 2),
+        ([Lost("no reply"), r"\boxed{good}"], "good", 3),
+        ([Lost("no reply"), Lost("no reply")], "fair", 2),
     ],
 )
 def test_rewrite_counts_if_its_score_rises(rewrites, answer, counted):

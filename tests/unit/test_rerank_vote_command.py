@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import sys
 from itertools import combinations, product
 
 import numpy as np
@@ -149,6 +150,31 @@ def test_custom_rule_and_aggregation(vote):
 
 def the_third(clusters, scores):
     return min(2, len(clusters) - 1)
+
+
+CHOICES = {
+    "negative": "-1",
+    "beyond": "len(clusters)",
+    "text": "'0'",
+    "fraction": "0.5",
+    "unanswered": "(*clusters, None).index(None) % len(clusters)",
+}
+
+
+@pytest.mark.parametrize("name", [*CHOICES, "no_number", "words"])
+def test_own_rule_or_aggregation_that_returns_nonsense_is_named(name, tmp_path, monkeypatch, capsys):
+    source = "".join(f"def {one}(clusters, scores): return {found}\n" for one, found in CHOICES.items())
+    source += "def no_number(steps): return None\ndef words(steps): return 'high'\n"
+    (tmp_path / "own_choices.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_choices", raising=False)
+    row = ROWS[0] | {"responses": [r"\boxed{2}", None, r"\boxed{2}"]}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(jsonl([row]))
+    own = f"own_choices.{name}"
+    flags = ("--rule", own) if name in CHOICES else ("--rule", "weighted", "--aggregate", own)
+    assert main(["vote", str(file), "--workers", "1", *flags]) == 2
+    assert own in capsys.readouterr().err
 
 
 def test_missing_answer_score_or_gold_is_wrong_and_reported(vote):

@@ -488,3 +488,10 @@ def test_missing_key_is_refused_before_start(monkeypatch, capsys):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     assert main(["serve", "--model", "m/m", "--api-key-env", "NO_SUCH_KEY"]) == 2
     assert "--api-key-env NO_SUCH_KEY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "two words", "two\nlines"])
+def test_key_that_no_client_can_send_is_refused_before_start(monkeypatch, capsys, key):
+    monkeypatch.setenv("SERVER_KEY", key)
+    assert main(["serve", "--model", "tiny", "--base-url", "http://127.0.0.1:9/v1", "--api-key-env", "SERVER_KEY"]) == 2
+    assert "SERVER_KEY" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from openrlhf_math.cli import main
 from openrlhf_math.cli.rerank_flags import settings
 from openrlhf_math.cli.solve import build_parser
 from openrlhf_math.cli.solve_display import show_set, show_solution
+from openrlhf_math.errors import UserError
 from openrlhf_math.rerank.anytime import Attempt, Decision
 from openrlhf_math.rerank.reranker import Solved, row
 from openrlhf_math.rerank.solver import MAX_CONCURRENCY, Solution
@@ -181,6 +182,28 @@ def test_problem_set_is_shown_with_correctness(capsys):
     shown = capsys.readouterr().out
     assert shown.index("1+1?") < shown.index("[bold] 1+2?")
     assert "right: 1 of 3 (33.3%)" in shown and "no room" in shown
+
+
+def test_sentence_of_an_actor_has_no_traceback(monkeypatch):
+    import ray
+
+    from openrlhf_math.cli.solve import _until_interrupted
+
+    def fail(one):
+        error = ray.exceptions.RayTaskError("solve", "Traceback (most recent call last)", UserError("--rule x.y: no"))
+        raise error.as_instanceof_cause()
+
+    monkeypatch.setattr(ray, "wait", lambda ready, **more: (ready, []))
+    monkeypatch.setattr(ray, "get", fail)
+    with pytest.raises(UserError) as raised:
+        list(_until_interrupted(iter([None]), None))
+    assert str(raised.value) == "--rule x.y: no"
+
+
+def test_answers_that_cannot_be_graded_are_counted(capsys):
+    lines = [row(number, "?", gold, Solved(number, solution())) for number, gold in enumerate(("2", r"\frac{"))]
+    show_set(lines, RewardConfig(workers=1))
+    assert "right: 1 of 2 (50.0%); 1 " in capsys.readouterr().out
 
 
 def test_attempts_without_a_score_are_shown(capsys):
