@@ -282,8 +282,16 @@ class Deadline:
 
 
 async def _read(request: Request) -> bytes:
-    """The body. Raises ApiError for one that is too large, before it is all here, for one that does not arrive, and for
-    one that is compressed: a few bytes could be gigabytes."""
+    """The body. Raises ApiError for one that is too large, before it is all here, for one that does not arrive, for one
+    that is compressed, since a few bytes could be gigabytes, and for one that is not sent as JSON.
+
+    Any web page may make a browser send a form or plain text here. Before JSON, the browser asks the server.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ApiError(
+            415, f"the body is sent as {media_type[:40] or 'no type'}; send it as Content-Type: application/json"
+        )
     if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
         raise ApiError(415, f"the body is encoded as {encoding:.40}, which is not read; send it as it is")
     try:

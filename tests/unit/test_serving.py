@@ -156,6 +156,18 @@ def test_wrong_method_names_the_right_ones(served, method, path):
     assert reply.headers["allow"] in ("POST", "GET")
 
 
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/json5"])
+def test_body_that_is_not_sent_as_json_is_refused(served, media_type):
+    """A browser sends the first two for any web page without asking the server, in a no-cors request."""
+    body = json.dumps({"messages": [{"role": "user", "content": "1+1?"}]}).encode()
+    for given, status in ((media_type, 415), ("Application/JSON ; charset=utf-8", 200)):
+        headers = {"Content-Type": given} if given else {}
+        reply = httpx.post(f"{served}/v1/chat/completions", content=body, headers=headers)
+        assert reply.status_code == status
+    refused = httpx.post(f"{served}/v1/chat/completions", content=body, headers={"Content-Type": media_type})
+    assert refused.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
 def test_compressed_body_is_refused(served, encoding):
     body = json.dumps({"messages": [{"role": "user", "content": "1+1?"}]}).encode()
@@ -295,7 +307,7 @@ def test_bad_request_names_its_field(served, backend, body, status, param, strea
     if isinstance(body, dict):
         whole = {"messages": [{"role": "user", "content": "?"}]} if body and "messages" not in body else {}
         body = json.dumps({**whole, **body, "stream": stream}).encode()
-    reply = httpx.post(f"{served}/v1/chat/completions", content=body)
+    reply = httpx.post(f"{served}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
     error = reply.json()["error"]
     assert (reply.status_code, error["type"]) == (status, "invalid_request_error")
     assert param is None or error["param"] == param and (param in error["message"])
@@ -378,7 +390,9 @@ def test_disconnected_client_cancels_the_work(served, backend, problem, stream):
 
 def test_client_disconnects_during_its_request(served, backend):
     with socket.create_connection(("127.0.0.1", httpx.URL(served).port)) as connection:
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
         time.sleep(0.2)
     until(lambda: metrics(served).get(("openrlhf_math_requests_total", "499")) == 1)
     assert backend.asked == []

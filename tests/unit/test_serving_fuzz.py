@@ -18,6 +18,7 @@ from openrlhf_math.serving.plan import Service
 from openrlhf_math.serving.protocol import protocol_model
 
 REQUESTS = 1500
+JSON = {"Content-Type": "application/json"}
 SECONDS = 60  # for one request; they take milliseconds
 WORDS = ["", "text", "json_object", "user", "assistant", "auto", "none", "high", "\x00", "\ud800", "é" * 9, "{{ 1/0 }}"]
 NUMBERS = [0, 1, -1, 2, 0.5, 1e308, -1e308, 1e-320, 2**31, 2**63 - 1, 2**63, -(2**63), 10**400, True, False]
@@ -92,7 +93,9 @@ def test_every_request_is_answered_or_refused_in_the_form_of_openai(app):
     statuses = []
 
     async def ask(client, body: bytes) -> None:
-        reply = await asyncio.wait_for(client.post("http://test/v1/chat/completions", content=body), SECONDS)
+        reply = await asyncio.wait_for(
+            client.post("http://test/v1/chat/completions", content=body, headers=JSON), SECONDS
+        )
         statuses.append(reply.status_code)
         if reply.headers["content-type"].startswith("text/event-stream"):
             assert reply.status_code == 200 and reply.text.endswith("data: [DONE]\n\n"), body
