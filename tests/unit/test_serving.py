@@ -391,7 +391,8 @@ def test_disconnected_client_cancels_the_work(served, backend, problem, stream):
 def test_client_disconnects_during_its_request(served, backend):
     with socket.create_connection(("127.0.0.1", httpx.URL(served).port)) as connection:
         connection.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
         )
         time.sleep(0.2)
     until(lambda: metrics(served).get(("openrlhf_math_requests_total", "499")) == 1)

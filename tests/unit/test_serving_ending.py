@@ -92,7 +92,8 @@ def test_second_signal_ends_at_once(tmp_path):
         host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
         with socket.create_connection((host, int(port))) as client:
             client.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 1000\r\n\r\n{"
             )
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
