@@ -212,6 +212,15 @@ def gold_in(value: object, place: str, name: str) -> str:
         raise UserError(f"{place}: {error}.") from None
 
 
+def label_of(value: object) -> str | None:
+    """What rows are grouped by, as text: 5.0 is "5". None for nothing, which tables also have as NaN or as ""."""
+    if value is None or value is MISSING or value == "" or value != value:
+        return None
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:g}"
+    return str(value)
+
+
 def _listed(text: str) -> object:
     readers: tuple[Callable[[str], object], ...] = (json.loads, ast.literal_eval)
     for read in readers:

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TypeVar
 
-from openrlhf_math.data.columns import Columns
+from openrlhf_math.data.columns import Columns, label_of
 from openrlhf_math.data.places import Extent, Place, files_of, place_of
 from openrlhf_math.data.schema import BrokenRow, Row, read_row
 from openrlhf_math.data.sources import reader_of, recognised
@@ -147,7 +147,8 @@ def rows_of_set(place: Place, split: str, extent: Extent | None = None) -> Itera
 
 def problem_of(spec: str, number: int, raw: dict, row: Row) -> Problem:
     """A problem from what `read_set` gives."""
-    return Problem(row.dialogue or row.problem, row.answer, str(raw.get("datasource", stem_of(spec))), number)
+    source = label_of(raw.get("datasource")) or stem_of(spec)
+    return Problem(row.dialogue or row.problem, row.answer, source, number)
 
 
 def keep_parsable(problems: list[Problem], max_share: float) -> tuple[list[Problem], list[Problem]]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from openrlhf_math.data.columns import MISSING, look
+from openrlhf_math.data.columns import MISSING, label_of, look
 from openrlhf_math.data.problems import Problem, first_of, keep_parsable, named_columns, problem_of, read_set
 from openrlhf_math.data.schema import Row
 from openrlhf_math.data.sources import SOURCES
@@ -76,13 +76,9 @@ def key_of(problem: Problem) -> str:
 
 
 def _task(problem: Problem, raw: dict, row: Row, columns: Columns, licences: dict[str, str]) -> Task:
-    source = _text(look(raw, columns.source)) or row.origin or problem.source
+    source = label_of(look(raw, columns.source)) or row.origin or problem.source
     known = SOURCES[source].licence if source in SOURCES else UNKNOWN
-    licence = licences.get(source) or _text(look(raw, columns.licence)) or known
+    licence = licences.get(source) or label_of(look(raw, columns.licence)) or known
     difficulty = look(raw, columns.difficulty)
     difficulty = row.difficulty if difficulty is MISSING and row.difficulty is not None else difficulty
-    return Task(key_of(problem), problem, source, _text(difficulty), licence)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None or value is MISSING else f"{value:g}" if isinstance(value, float) else str(value)
+    return Task(key_of(problem), problem, source, label_of(difficulty), licence)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from openrlhf_math.data.columns import gold_in
+from openrlhf_math.data.columns import gold_in, label_of
 from openrlhf_math.data.problems import completion_rows
 from openrlhf_math.data.tables import Keys
 from openrlhf_math.errors import UserError
@@ -100,7 +100,7 @@ def row_of(row: dict, place: str) -> Row:
         scores and [_floats(one) for one in scores],
         row.get("tokens"),
         row.get("truncated"),
-        {name: str(row[name]) for name in LABELS if row.get(name) not in (None, "")},
+        {name: label for name in LABELS if (label := label_of(row.get(name))) is not None},
         confidence=row.get("confidence"),
     )
 

@@ -11,9 +11,11 @@ import json
 import pytest
 
 from openrlhf_math.cli import main
+from openrlhf_math.data.columns import label_of
 from openrlhf_math.data.problems import read_problems
-from openrlhf_math.distill.questions import Columns, read_tasks
+from openrlhf_math.distill.questions import UNKNOWN, Columns, read_tasks
 from openrlhf_math.evaluation.problem_sets import Reading, read_set
+from openrlhf_math.evaluation.recorded import row_of
 from openrlhf_math.grpo.flags import RECIPE as GRPO
 
 pa = pytest.importorskip("pyarrow")
@@ -270,3 +272,24 @@ def test_layout_is_parsed(name, command, tmp_path):
     _, _, has_trace, difficulty = LAYOUTS[name]
     traces = [trace(problem) if has_trace else None for problem in (A, B)]
     assert command(write(tmp_path, name), traces, difficulty) == list(GOLDS.items())
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), ""])
+def test_nothing_in_a_column_is_no_name_of_a_group(tmp_path, nothing):
+    """As pandas has it in columns that some rows lack: no source, licence, difficulty or subject called nan or None."""
+    columns = ("datasource", "source", "license", "difficulty", "subject", "level")
+    row = {"problem": "1+1?", "answer": "2"} | dict.fromkeys(columns, nothing)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (problem,) = read_problems(str(path), None, None)
+    assert problem.source == "rows"
+    (task,) = read_tasks(str(path), "train", Columns(), {}, None).asked
+    assert (task.source, task.difficulty, task.licence) == ("rows", None, UNKNOWN)
+    assert row_of({"gold": "2", "responses": []} | row, "row 1").labels == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "label"), [(5.0, "5"), (1e7, "10000000"), (0.3 + 1e-12, "0.3"), (5, "5"), ("a", "a"), (0, "0")]
+)
+def test_label_of_a_group(value, label):
+    assert label_of(value) == label
