@@ -142,7 +142,7 @@ def _is_confidence(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63  # as Parquet holds it
 
 
 def _is_switch(value: object) -> bool:

@@ -188,6 +188,7 @@ def test_tables(tmp_path, capsys):
         ('{"gold": "2", "response": "x"}\n{"gold": "2"}', "{file}, line 2: not as a completion a row writes it"),
         ('{"gold": "2", "response": 7}', "{file}, line 1: `responses` is [7], it must be a list of texts"),
         ('{"gold": "2", "responses": ["x"], "truncated": [1]}', "`truncated` is [1], it must be a list of true and"),
+        (f'{{"gold": "2", "responses": ["x"], "tokens": [{2**63}]}}', "it must be a list of counts"),
         ('{"doc": {}, "model_response": {}}', "{file}, line 1: not as lighteval writes it (KeyError('gold_index'))"),
     ],
 )
