@@ -127,8 +127,11 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6
 
 def card(settings: CurationSettings, files: list[Input], counts: dict) -> str:
     """README.md of the dataset: a header that `datasets.load_dataset` reads, and a page for people."""
-    licences = dict(sorted({one.name: one.licence for one in files if one.role == "source"}.items()))
-    shared = set(licences.values())
+    sources = sorted((one for one in files if one.role == "source"), key=lambda one: one.name)
+    licences: dict[str, list[str]] = {}
+    for one in sources:  # several places may have one name
+        licences.setdefault(one.name, []).append(one.licence)
+    shared = {one.licence for one in sources}
     licence = shared.pop() if len(shared) == 1 and "not stated" not in shared else "other"
     size = next((name for most, name in _SIZES if counts["written"] < most), "n>10M")
     # Without `configs`, which datasets finds for itself: where a local folder has them, datasets 5.2 keeps what it read
@@ -147,7 +150,7 @@ def card(settings: CurationSettings, files: list[Input], counts: dict) -> str:
         _table(
             ("source", "licence", "rows read", "rows in here"),
             [
-                (name, licences[name], f"{one['read']:,}", f"{one['written']:,}")
+                (name, ", ".join(dict.fromkeys(licences[name])), f"{one['read']:,}", f"{one['written']:,}")
                 for name, one in counts["by_source"].items()
             ],
         ),

@@ -13,6 +13,8 @@ import yaml
 
 from openrlhf_math.cli import main
 from openrlhf_math.curation import inputs, matching, pipeline, reading, writing
+from openrlhf_math.curation.settings import CurationSettings
+from openrlhf_math.curation.summary import card
 from openrlhf_math.data import tables
 from openrlhf_math.data.sources import SOURCES
 
@@ -96,6 +98,17 @@ def test_card_holds_any_licence_as_text(licence, tmp_path):
     assert code == 0 and yaml.safe_load(card.split("---\n")[1])["license"] == licence
     (line,) = (line for line in card.splitlines() if line.startswith("| mine |"))
     assert re.split(r"(?<!\\)\|", line)[2].replace("\\|", "|").strip() == licence
+
+
+def test_card_has_the_licences_of_all_places_of_one_name():
+    places = [("a", "mit"), ("b", "apache-2.0"), ("c", "mit")]
+    files = [inputs.Input("source", "mine", file, file, "lines", "", licence) for file, licence in places]
+    counts = {
+        "written": 1, "steps": [("rows read", 1)], "by_source": {"mine": {"read": 1, "written": 1}}, "broken_files": 0,
+    }  # fmt: skip
+    text = card(CurationSettings(sources=("a", "b", "c")), files, counts)
+    assert yaml.safe_load(text.split("---\n")[1])["license"] == "other"
+    assert "| mine | mit, apache-2.0 | 1 | 1 |" in text
 
 
 def test_dataset_loads(tmp_path, monkeypatch):
