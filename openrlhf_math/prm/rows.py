@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from openrlhf_math.data.columns import label_of
 from openrlhf_math.data.places import place_of
 from openrlhf_math.data.problems import rows_of_set
 from openrlhf_math.data.schema import MAX_TEXT, text_error
@@ -74,7 +75,7 @@ def read_solution(row: dict) -> Solution:
     steps = row["steps"]
     if isinstance(steps, list):
         steps = [step.strip() if isinstance(step, str) else step for step in steps]
-    solution = Solution(row["problem"], steps, row["labels"], str(row.get("source", "")))
+    solution = Solution(row["problem"], steps, row["labels"], label_of(row.get("source")) or "")
     texts = {"problem": solution.problem, **{f"step {number}": step for number, step in enumerate(steps, start=1)}}
     for name, text in texts.items():
         if fault := text_error(text):

@@ -215,3 +215,10 @@ def test_bad_and_long_rows_are_named_and_skipped(model_dir, tmp_path, capsys):
     kept = [json.loads(line) for line in (run_dir / "steps" / "train.jsonl").read_text().splitlines()]
     assert [row["steps"] for row in kept] == [row["steps"] for row in SOLUTIONS]
     assert json.loads((run_dir / "config.json").read_text())["traces"]["rows"] == 3
+
+
+@pytest.mark.parametrize(("source", "kept"), [(None, ""), (float("nan"), ""), ("", ""), ("math", "math"), (5.0, "5")])
+def test_source_of_a_row_that_has_none(source, kept):
+    from openrlhf_math.prm.rows import read_solution
+
+    assert read_solution({"problem": "p", "steps": ["a"], "labels": [1], "source": source}).source == kept
